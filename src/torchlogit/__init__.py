@@ -1,0 +1,33 @@
+"""torchlogit: logistic regression you can see through, at any size.
+
+The public names are imported when they are first used, so that ``import torchlogit`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from torchlogit._version import __version__
+
+if TYPE_CHECKING:
+    from torchlogit.estimator import LogisticRegression
+    from torchlogit.trace import Trace
+
+_HOMES = {
+    "LogisticRegression": "torchlogit.estimator",
+    "Trace": "torchlogit.trace",
+}
+
+__all__ = ["LogisticRegression", "Trace", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'torchlogit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,245 @@
+"""The one loop of every exact fit: a generator of (state, record) that owns budget, certificate and trace."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Objective
+from torchlogit.problem import FitOptions, Status
+from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
+from torchlogit.solvers.base import Solver, State
+from torchlogit.trace import Record
+
+# Steps that a lane may take beyond its certificate, to settle coefficients along soft directions.
+_POLISH_STEPS = 3
+# Steps without any progress (a lower objective, or a gradient a tenth smaller) after which precision is exhausted.
+_IDLE_STEPS = 8
+_RECORDED_COEFFICIENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one lane ended, in standardised units."""
+
+    u: Tensor  # (K, D)
+    value: float
+    kkt: float
+    excess: float
+    iterations: int
+    status: Status
+    separation: Separation | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """The best a lane has seen, and for how long it has seen nothing better."""
+
+    value: float = math.inf
+    kkt: float = math.inf
+    idle: int = 0
+
+    def see(self, value: float, kkt: float) -> bool:
+        """Whether the lane is still getting anywhere."""
+        better = value < self.value - 1e-15 * abs(self.value) or kkt < 0.9 * self.kkt
+        self.idle = 0 if better else self.idle + 1
+        self.value, self.kkt = min(self.value, value), min(self.kkt, kkt)
+        return self.idle < _IDLE_STEPS
+
+
+@dataclass(slots=True)
+class Run:
+    """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop."""
+
+    objective: Objective
+    solver: Solver
+    options: FitOptions
+    null_value: float | None = None  # objective at zero: a start that is worse is not used
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    state: State | None = None
+    iterations: int = 0
+    progress: dict[int, _Progress] = field(default_factory=dict)
+
+    def interrupted(self) -> dict[int, Outcome]:
+        """Outcomes of all lanes, those still running ended as they stand."""
+        ended = dict(self.outcomes)
+        if self.state is not None:
+            for i, lane in enumerate(self.state.lanes.tolist()):
+                ended.setdefault(lane, _outcome(self.state, i, self.iterations, Status.INTERRUPTED))
+        return ended
+
+
+def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
+    """Step until every lane has ended.
+
+    Parameters
+    ----------
+    run : Run
+        Receives the outcomes.
+    start : Tensor of shape (L, K, D)
+        Standardised units.
+
+    Yields
+    ------
+    state : State
+        The state before its update; the last one is the result.
+    record : dict
+        Its trace record (see `Trace`).
+    """
+    objective, solver = run.objective, run.solver
+    clock = _Clock(objective)
+    certified: dict[int, tuple[int, Outcome]] = {}
+    state = solver.init(objective, objective.project(start), objective.all_lanes())
+    if run.null_value is not None and bool((state.value > run.null_value).any()):
+        state = solver.init(objective, torch.zeros_like(start), objective.all_lanes())
+    while True:
+        run.state = state
+        keep = torch.ones(state.lanes.shape[0], dtype=torch.bool, device=state.u.device)
+        for i, lane in enumerate(state.lanes.tolist()):
+            outcome = _judge(run, state, i, lane, certified)
+            if outcome is not None:
+                run.outcomes[lane] = outcome
+                keep[i] = False
+        if not bool(keep.any()):
+            yield state, _record(objective, state, run.iterations, None, clock)
+            return
+        ahead = state if bool(keep.all()) else state.take(keep)
+        following = solver.step(objective, ahead)
+        yield state, _record(objective, state, run.iterations, following, clock)
+        run.iterations += 1
+        state = following
+
+
+def _certified(state: State, i: int, tol: float) -> bool:
+    """The two-part certificate of the contract of numbers."""
+    return float(state.kkt[i]) <= tol and float(state.excess[i]) <= 0.1 * tol * float(state.value[i])
+
+
+def _outcome(state: State, i: int, iterations: int, status: Status, separation: Separation | None = None) -> Outcome:
+    return Outcome(
+        state.u[i], float(state.value[i]), float(state.kkt[i]), float(state.excess[i]), iterations, status, separation
+    )  # fmt: skip
+
+
+def _judge(
+    run: Run, state: State, i: int, lane: int, certified: dict[int, tuple[int, Outcome]]
+) -> Outcome | None:
+    """End a lane, or let it go on (None)."""
+    objective, options, steps = run.objective, run.options, run.iterations
+    unpenalised = objective.penalties[lane].is_none
+    if not math.isfinite(float(state.value[i])):
+        raise FloatingPointError("the objective is not finite")
+    if unpenalised and not objective.has_offset and float(state.margin[i]) > 0:
+        separation = complete_separation(objective, state, i)
+        return _outcome(state, i, steps, Status.SEPARATED, separation)
+    if _certified(state, i, options.tol):
+        first, best = certified.get(lane, (steps, None))
+        if best is None and unpenalised:
+            ended = _separated(objective, state, i, steps)
+            if ended is not None:
+                return ended
+        now = _outcome(state, i, steps, Status.CONVERGED)
+        certified[lane] = (first, now)
+        over = steps - first >= _POLISH_STEPS or steps >= options.max_iter or bool(state.stalled[i])
+        return now if over or _settled(objective, state, i, options.tol) else None
+    if lane in certified:
+        return certified[lane][1]  # polishing left the certificate: keep what held
+    moving = run.progress.setdefault(lane, _Progress()).see(float(state.value[i]), float(state.kkt[i]))
+    stuck = bool(state.stalled[i]) or not moving
+    if steps >= options.max_iter or stuck:
+        ended = _separated(objective, state, i, steps) if unpenalised and steps > 0 else None
+        if ended is not None and ended.status is not Status.UNDECIDED:
+            return ended
+        return _outcome(state, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)
+    return None
+
+
+def _separated(objective: Objective, state: State, i: int, steps: int) -> Outcome | None:
+    """The outcome of an unpenalised lane that has no optimum, or None where it has one."""
+    separation = find_separation(objective, state, i)
+    status = {
+        SeparationKind.COMPLETE: Status.SEPARATED,
+        SeparationKind.QUASI_COMPLETE: Status.QUASI_SEPARATED,
+        SeparationKind.UNDECIDED: Status.UNDECIDED,
+    }.get(separation.kind)
+    return None if status is None else _outcome(state, i, steps, status, separation)
+
+
+def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
+    """Whether the step still proposed is small for the coefficients too, not only for the objective.
+
+    With a condition number of 1e6 a gradient of 1e-10 leaves coefficients uncertain in the fourth digit; a step or
+    two more settle them. Nothing is promised about them, so this never decides whether a fit has converged.
+    """
+    if float(state.kkt[i]) > 0.9 * tol:
+        return False  # leave room for the rounding of raw coefficients, from which others will recompute it
+    lanes = state.lanes[i : i + 1]
+    step, point = state.direction[i : i + 1], state.u[i : i + 1]
+    raw_step = objective.coordinates.to_raw(step, lanes)[..., :-1]
+    raw_point = objective.coordinates.to_raw(point, lanes)[..., :-1]
+    limit = 1e3 * tol
+    return bool(step.abs().max() <= limit * point.abs().max()) and bool(
+        raw_step.abs().amax() <= limit * raw_point.abs().amax() if raw_point.numel() else True
+    )
+
+
+class _Clock:
+    """Differences of effort and time between records."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.effort = objective.effort
+        self.mark()
+
+    def mark(self) -> None:
+        self.time = time.perf_counter()
+        self.read, self.rows, self.nbytes = self.effort.seconds, self.effort.rows, self.effort.nbytes
+
+    def lap(self) -> tuple[float, float, int, int]:
+        effort = self.effort
+        lap = (
+            effort.seconds - self.read,
+            time.perf_counter() - self.time,
+            effort.rows - self.rows,
+            effort.nbytes - self.nbytes,
+        )
+        self.mark()
+        return lap
+
+
+def _record(objective: Objective, state: State, step: int, following: State | None, clock: _Clock) -> Record:
+    read, total, rows, nbytes = clock.lap()
+    gradient = _raw_gradient(objective, state)
+    size = state.u[0].numel()
+    theta = objective.coordinates.to_raw(state.u, state.lanes) if size <= _RECORDED_COEFFICIENTS else None
+    single = state.lanes.shape[0] == 1 and objective.lanes == 1
+
+    def plain(values: Tensor) -> float | list[float]:
+        return float(values[0]) if single else [float(value) for value in values]
+
+    return {
+        "step": step,
+        "objective": plain(state.value),
+        "gradient_norm": plain(gradient.square().sum((1, 2)).sqrt()),
+        "kkt": plain(state.kkt),
+        "excess": plain(state.excess),
+        "step_length": 0.0 if following is None else plain(following.step_length),
+        "trials": 0 if following is None else following.trials,
+        "passes": objective.effort.passes,
+        "rows_per_second": rows / read if read > 0 else 0.0,
+        "bytes_per_second": nbytes / read if read > 0 else 0.0,
+        "seconds": {"read": read, "total": total},
+        "theta": None if theta is None else (theta[0] if single else theta).tolist(),
+    }
+
+
+def _raw_gradient(objective: Objective, state: State) -> Tensor:
+    """The gradient in raw coefficients: the inverse transpose of the change of units."""
+    centre = objective.coordinates.centre[state.lanes][:, None]
+    scale = objective.coordinates.scale[state.lanes][:, None]
+    intercept = state.gradient[..., -1:]
+    return torch.cat([state.gradient[..., :-1] * scale + centre * intercept, intercept], dim=-1)

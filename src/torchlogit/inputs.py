@@ -1,0 +1,371 @@
+"""From what users hand over (arrays, frames, tensors, files) to blocks, labels and weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from torchlogit.problem import Block, CodedColumns, SparseRows
+from torchlogit.rows import LazyRows, RowBatch
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows ready for a fit, without their labels.
+
+    Parameters
+    ----------
+    parts : list of Block
+        Their targets are placeholders.
+    rows : int
+    dtype : numpy dtype
+        Of what the estimator publishes: the rows' own floating dtype.
+    original : object
+        What the user gave, for messages.
+    lazy : LazyRows, optional
+    batches : list of RowBatch
+        Labels, weights and offsets that came with lazy rows.
+    """
+
+    parts: list[Block]
+    rows: int
+    dtype: np.dtype[Any]
+    original: Any
+    lazy: LazyRows | None = None
+    batches: list[RowBatch] = field(default_factory=list)
+
+    @property
+    def columns(self) -> int:
+        """Number of features."""
+        return self.parts[0].features
+
+    def blocks(
+        self, codes: NDArray[np.int64], weight: NDArray[np.float64] | None, offset: NDArray[np.float64] | None
+    ) -> list[Block]:
+        """The rows with class codes, weights and offsets ``(n, K)``."""
+        device, start, blocks = self.parts[0].device, 0, []
+        for part in self.parts:
+            stop = start + part.rows
+            blocks.append(
+                replace(
+                    part,
+                    target=torch.from_numpy(codes[start:stop]).to(device),
+                    weight=None if weight is None else torch.from_numpy(weight[start:stop]).to(device),
+                    offset=None if offset is None else torch.from_numpy(offset[start:stop, None]).to(device),
+                )
+            )
+            start = stop
+        return blocks
+
+
+def tensor_view(array: NDArray[Any]) -> Tensor:
+    """A tensor over the array's memory, read-only arrays and memory maps included (nothing here writes to it)."""
+    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _sparse_rows(matrix: Any) -> SparseRows:
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return SparseRows(
+        tensor_view(matrix.indptr), tensor_view(matrix.indices), tensor_view(matrix.data), matrix.shape[1]
+    )
+
+
+def _placeholder(rows: int, device: torch.device | str = "cpu") -> Tensor:
+    return torch.zeros(1, dtype=torch.int64, device=device).expand(rows)
+
+
+# -- features -------------------------------------------------------------------------------------------------------
+
+
+def is_tensor(X: Any) -> bool:
+    """Whether results are to be tensors."""
+    return isinstance(X, Tensor)
+
+
+def dense_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
+    """A two-dimensional floating tensor with the right number of columns; halves become float32, integers float64."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D tensor instead. Reshape your data: X.reshape(-1, 1) if it has one "
+            "feature, X.reshape(1, -1) if it is one row."
+        )
+    if X.is_complex():
+        raise ValueError("Complex data not supported")
+    X = X.detach()
+    if X.layout != torch.strided:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            X = X.to_sparse_csr()
+    if X.dtype in (torch.float16, torch.bfloat16):
+        X = X.to(torch.float32)
+    elif X.dtype not in (torch.float32, torch.float64):
+        X = X.to(torch.float64)
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        if min(X.shape) == 0:
+            raise ValueError(
+                f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape={tuple(X.shape)}) while a "
+                "minimum of 1 is required."
+            )
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
+    return X
+
+
+def _from_arrow(X: Any) -> Any:
+    """An Arrow table or batch as a two-dimensional object that scikit-learn takes names from."""
+    if type(X).__module__.split(".")[0] == "pyarrow" and hasattr(X, "column_names"):
+        import pyarrow as pa
+
+        for name, column in zip(X.column_names, X.columns, strict=True):
+            kind = column.type
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                raise ValueError(
+                    f"column '{name}' holds {kind}, not numbers; put a TableEncoder before the model: "
+                    "make_pipeline(TableEncoder(), LogisticRegression())"
+                )
+        return X if isinstance(X, pa.Table) else pa.Table.from_batches([X])
+    return X
+
+
+def numeric_array(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """A two-dimensional float array or CSR matrix, names and width checked; finite values are checked later."""
+    return validate_data(
+        estimator,
+        _from_arrow(X),
+        accept_sparse="csr",
+        dtype=[np.float64, np.float32],
+        ensure_all_finite=False,
+        reset=reset,
+    )
+
+
+def training_features(estimator: Any, X: Any, device: torch.device | None) -> Features:
+    """What a fit reads, on the device it runs on; sets ``n_features_in_`` and ``feature_names_in_``."""
+    if isinstance(X, LazyRows):
+        return _lazy_features(estimator, X, device)
+    if isinstance(X, Tensor):
+        tensor = dense_tensor(estimator, X, reset=True)
+        tensor = tensor if device is None else tensor.to(device)
+        block = _tensor_block(tensor)
+        dtype = np.dtype(np.float32 if tensor.dtype == torch.float32 else np.float64)
+        return Features([block], X.shape[0], dtype, X)
+    array = numeric_array(estimator, X, reset=True)
+    rows = array.shape[0]
+    if scipy.sparse.issparse(array):
+        block = Block(_placeholder(rows), sparse=_sparse_rows(array))
+    else:
+        block = Block(_placeholder(rows), dense=tensor_view(array))
+    return Features([_to_device(block, device)], rows, array.dtype, X)
+
+
+def _tensor_block(tensor: Tensor) -> Block:
+    target = _placeholder(tensor.shape[0], tensor.device)
+    if tensor.layout == torch.sparse_csr:
+        rows = SparseRows(tensor.crow_indices(), tensor.col_indices(), tensor.values(), tensor.shape[1])
+        return Block(target, sparse=rows)
+    return Block(target, dense=tensor)
+
+
+def _to_device(block: Block, device: torch.device | None) -> Block:
+    if device is None or device.type == "cpu":
+        return block
+    sparse = block.sparse
+    codes = block.codes
+    return replace(
+        block,
+        target=block.target.to(device),
+        dense=None if block.dense is None else block.dense.to(device),
+        sparse=None if sparse is None else SparseRows(
+            sparse.indptr.to(device), sparse.indices.to(device), sparse.values.to(device), sparse.columns
+        ),
+        codes=None if codes is None else CodedColumns(codes.codes.to(device), codes.first.to(device), codes.columns),
+    )  # fmt: skip
+
+
+def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> Features:
+    parts, batches, rows = [], [], 0
+    for batch in X.numeric_batches():
+        block = Block(
+            _placeholder(batch.rows),
+            dense=None if batch.dense is None else tensor_view(batch.dense),
+            sparse=None if batch.sparse is None else _sparse_rows(batch.sparse),
+            codes=None if batch.codes is None else CodedColumns(
+                tensor_view(batch.codes), torch.tensor(batch.first, dtype=torch.int64), batch.coded_columns
+            ),
+            file=batch.file,
+            start=batch.start,
+        )  # fmt: skip
+        parts.append(_to_device(block, device))
+        batches.append(replace(batch, dense=None, sparse=None, codes=None))
+        rows += batch.rows
+    if not rows:
+        raise ValueError("the files hold no rows (only a header, or nothing at all)")
+    widths = max(part.sparse.columns for part in parts if part.sparse is not None) if parts[0].sparse else 0
+    if widths:  # the width of a sparse file is known when all of it has been read
+        parts = [replace(part, sparse=replace(part.sparse, columns=widths)) for part in parts if part.sparse]
+    names = X.feature_names
+    estimator.n_features_in_ = parts[0].features
+    estimator.feature_names_in_ = np.array(names, dtype=object)
+    return Features(parts, rows, np.dtype(np.float64), X, lazy=X, batches=batches)
+
+
+# -- labels, weights, offsets ---------------------------------------------------------------------------------------
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """A NumPy array of whatever holds labels or weights: tensors, series, Arrow arrays, lists."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    if hasattr(values, "to_numpy") and type(values).__module__.split(".")[0] == "pyarrow":
+        return np.asarray(values.to_pylist()) if hasattr(values, "chunks") else np.asarray(values.to_numpy(False))
+    return np.asarray(values)
+
+
+def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:
+    """The labels of all rows, checked."""
+    if y is None and features.lazy is not None:
+        if features.lazy.target is None:
+            raise ValueError("the scan has no target column; name it: scan(..., target='...')")
+        return np.concatenate([batch.target for batch in features.batches if batch.target is not None])
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+    labels = column_or_1d(as_array(y), warn=True)
+    check_consistent_length(_Sized(features.rows), labels)
+    return check_labels(estimator, labels)
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """Something with a length, for scikit-learn's message about inconsistent numbers of samples."""
+
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.rows,)
+
+
+def check_labels(estimator: Any, labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels without missing or infinite values, of a kind that names classes."""
+    if labels.dtype.kind == "f":
+        assert_all_finite(labels, estimator_name=type(estimator).__name__, input_name="y")
+    elif labels.dtype.kind == "O":
+        missing = np.array([value is None or value != value for value in labels], dtype=bool)
+        if missing.any():
+            raise ValueError(f"Input y contains NaN: the label of row {int(np.flatnonzero(missing)[0])} is missing.")
+    check_classification_targets(labels)
+    return labels
+
+
+def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sorted classes, and the class code of each row.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes.
+    """
+    try:
+        classes, codes = np.unique(labels, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(value).__name__ for value in labels})
+        raise ValueError(f"y mixes labels that cannot be sorted ({', '.join(kinds)}); use one type") from None
+    if classes.size < 2:
+        raise ValueError(
+            f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+            f"{classes[0]!r}"
+        )
+    return classes, codes.astype(np.int64).ravel()
+
+
+def row_weights(
+    features: Features,
+    sample_weight: Any,
+    class_weight: Any,
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+    codes: NDArray[np.int64],
+) -> NDArray[np.float64] | None:
+    """Sample weights times class weights, float64, or None where all are one."""
+    weight: NDArray[np.float64] | None = None
+    if sample_weight is None and features.lazy is not None and features.lazy.has_weight:
+        sample_weight = np.concatenate([batch.weight for batch in features.batches if batch.weight is not None])
+    if sample_weight is not None:
+        given = as_array(sample_weight)
+        weight = np.full(features.rows, float(given)) if given.ndim == 0 else np.array(given, dtype=np.float64)
+        check_weights(weight, features.rows)
+    if class_weight is None:
+        return weight
+    per_class = compute_class_weight(class_weight, classes=classes, y=labels, sample_weight=weight)
+    factors = np.asarray(per_class, dtype=np.float64)[codes]
+    weight = factors if weight is None else weight * factors
+    check_weights(weight, features.rows)
+    return weight
+
+
+def check_weights(weight: NDArray[np.float64], rows: int) -> None:
+    """Finite, not negative, not all zero, one a row."""
+    if weight.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
+    if weight.shape[0] != rows:
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected ({rows},)!")
+    if not np.isfinite(weight).all():
+        row = int(np.flatnonzero(~np.isfinite(weight))[0])
+        raise ValueError(f"Input sample_weight contains NaN or infinity: row {row} has weight {weight[row]}.")
+    if (weight < 0).any():
+        row = int(np.flatnonzero(weight < 0)[0])
+        raise ValueError(f"Sample weights must not be negative: row {row} has weight {weight[row]}.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+
+
+def row_offsets(offset: Any, rows: int, outputs: int) -> NDArray[np.float64] | None:
+    """Offsets as ``(n, K)`` float64; ``(n,)`` is one for two classes and means the same for each of more."""
+    if offset is None:
+        return None
+    values = np.array(as_array(offset), dtype=np.float64)
+    if values.ndim == 1 and values.shape[0] == rows:
+        values = np.repeat(values[:, None], outputs, axis=1)
+    if values.shape != (rows, outputs):
+        raise ValueError(
+            f"offset has shape {as_array(offset).shape}; expected ({rows},)"
+            + (f" or ({rows}, {outputs}), one a class" if outputs > 1 else "")
+        )
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+        raise ValueError(f"Input offset contains NaN or infinity: row {row}.")
+    return values
+
+
+def class_weight_names(class_weight: Any) -> str:
+    """For messages."""
+    return "balanced" if class_weight == "balanced" else str(dict(class_weight) if isinstance(class_weight, Mapping) else class_weight)

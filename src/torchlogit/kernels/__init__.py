@@ -1,0 +1,65 @@
+"""Kernels turn a block of rows into sums. Every one has the same functions and keeps the same promises.
+
+To add one: write a class with the methods of `Kernel` in a new file and add one line to `KERNELS`. The contract tests
+(``tests/contracts/test_kernels.py``) then hold it to the reference, at the extremes too.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from torchlogit.kernels.reference import ReferenceKernel
+from torchlogit.kernels.torch_device import TorchKernel
+from torchlogit.losses import Loss
+from torchlogit.problem import Block, Frame, RowStats
+
+
+class Kernel(Protocol):
+    """Block to sums. ``theta`` is ``(M, K, p + 1)`` in the frame's coordinates; ``lanes (M,)`` names, for each of the
+    M evaluated points, the lane whose weights, target and offset it belongs to (None: lane 0 for all).
+    """
+
+    loss: Loss
+    frame: Frame
+    dtype: torch.dtype
+
+    def design(self, block: Block) -> Tensor:
+        """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
+        ...
+
+    def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
+        """``eta (rows, M, K)``, offset included."""
+        ...
+
+    def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Sums of the loss, its gradient, and the smallest margin."""
+        ...
+
+    def curvature_product(
+        self, block: Block, theta: Tensor, direction: Tensor, lanes: Tensor | None = None
+    ) -> RowStats:
+        """Sum of the rows' curvature times ``direction (M, K, p + 1)``."""
+        ...
+
+    def gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """The curvature itself, ``(M, K * (p + 1), K * (p + 1))``."""
+        ...
+
+    def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Its diagonal, and the products of each column with the intercept."""
+        ...
+
+    def score_gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Sum of the outer products of the weighted row scores."""
+        ...
+
+
+KERNELS: dict[str, type[ReferenceKernel] | type[TorchKernel]] = {
+    "reference": ReferenceKernel,
+    "torch": TorchKernel,
+}
+
+__all__ = ["KERNELS", "Kernel", "ReferenceKernel", "TorchKernel"]

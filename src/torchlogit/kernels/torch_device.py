@@ -1,0 +1,256 @@
+"""The general kernel: matrix products in torch, on any device, many lanes and many classes at once.
+
+A block is centred and scaled into a fresh (hence aligned) buffer that stays in the cache for both products; within a
+block the products run in ``dtype``, between blocks everything is float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torchlogit.kernels.sparse_part import SparsePart, coded_ones
+from torchlogit.losses import Loss
+from torchlogit.problem import Block, Frame, RowStats, SparseRows
+
+# Elements of the largest temporary of a curvature block: rows * K * (p + 1). 32 MiB of float64.
+_GRAM_ELEMENTS = 4_194_304
+
+
+class TorchKernel:
+    """Products in ``dtype``, sums in float64, on the device of the block.
+
+    Parameters
+    ----------
+    loss : Loss
+    frame : Frame
+        Coordinates in which the columns are seen, ``(p,)`` each.
+    dtype : torch.dtype, default=torch.float64
+        Of the products within a block.
+    """
+
+    def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
+        self.loss, self.frame, self.dtype = loss, frame, dtype
+        self._framed: dict[tuple[int, int], bool] = {}
+
+    # -- a block in frame coordinates ---------------------------------------------------------------------------
+
+    def _dense(self, block: Block) -> Tensor | None:
+        if block.dense is None:
+            return None
+        width = block.dense.shape[1]
+        # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
+        centred = block.dense.to(torch.float64) - self.frame.shift[:width]
+        return centred.div_(self.frame.scale[:width]).to(self.dtype)
+
+    def _sparse(self, block: Block) -> list[SparsePart]:
+        parts = []
+        column = block.widths[0]
+        if block.sparse is not None:
+            rows = block.sparse
+            if self._is_framed(column, column + rows.columns):
+                shift = self.frame.shift[column : column + rows.columns]
+                scale = self.frame.scale[column : column + rows.columns]
+                values = (rows.values.to(torch.float64) - shift[rows.indices]) / scale[rows.indices]
+                rows = SparseRows(rows.indptr, rows.indices, values, rows.columns)
+            parts.append(SparsePart(rows, self.dtype))
+        if block.codes is not None:
+            parts.append(SparsePart(coded_ones(block.codes, self.dtype), self.dtype))
+        return parts
+
+    def _is_framed(self, start: int, stop: int) -> bool:
+        """Whether the frame moves any of these columns (a gather per non-zero; usually none)."""
+        if (start, stop) not in self._framed:
+            shift, scale = self.frame.shift[start:stop], self.frame.scale[start:stop]
+            self._framed[start, stop] = bool((shift != 0).any() or (scale != 1).any())
+        return self._framed[start, stop]
+
+    def design(self, block: Block) -> Tensor:
+        """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
+        parts: list[Tensor] = []
+        dense = self._dense(block)
+        if dense is not None:
+            parts.append(dense)
+        parts += [part.dense() for part in self._sparse(block)]
+        parts.append(torch.ones(block.rows, 1, dtype=self.dtype, device=block.device))
+        return torch.cat(parts, dim=1)
+
+    # -- lanes --------------------------------------------------------------------------------------------------
+
+    def _weight(self, block: Block, lanes: Tensor | None, points: int) -> Tensor:
+        """Row weights ``(rows, M)``, float64."""
+        if block.weight is None:
+            return torch.ones(1, 1, dtype=torch.float64, device=block.device).expand(block.rows, points)
+        if block.weight.ndim == 1:
+            return block.weight.to(torch.float64)[:, None].expand(-1, points)
+        return block.weight.to(torch.float64)[:, _lanes(lanes, points, block.device)]
+
+    @staticmethod
+    def _target(block: Block, lanes: Tensor | None, points: int) -> Tensor:
+        """Class codes ``(rows, 1 or M)``."""
+        if block.target.ndim == 1:
+            return block.target[:, None]
+        return block.target[:, _lanes(lanes, points, block.device)]
+
+    # -- the functions of a kernel ------------------------------------------------------------------------------
+
+    def _eta(
+        self, block: Block, dense: Tensor | None, sparse: list[SparsePart], theta: Tensor, lanes: Tensor | None
+    ) -> Tensor:
+        points, outputs, width = theta.shape
+        flat = theta.reshape(points * outputs, width).to(self.dtype)
+        eta = flat[:, -1].expand(block.rows, -1)
+        column = 0
+        if dense is not None:
+            column = dense.shape[1]
+            eta = torch.addmm(eta, dense, flat[:, :column].T)
+        for part in sparse:
+            eta = eta + part.times(flat[:, column : column + part.shape[1]].T.contiguous())
+            column += part.shape[1]
+        eta = eta.reshape(block.rows, points, outputs)
+        if block.offset is not None:
+            offset = block.offset if block.offset.shape[1] == 1 else block.offset[:, _lanes(lanes, points, eta.device)]
+            eta = eta + offset.to(self.dtype)
+        return eta
+
+    def _pull_back(
+        self, dense: Tensor | None, sparse: list[SparsePart], slope: Tensor, width: int
+    ) -> Tensor:
+        """``sum_i slope_i z_i'``: ``slope (rows, M, K)`` to ``(M, K, p + 1)`` float64."""
+        rows, points, outputs = slope.shape
+        flat = slope.reshape(rows, points * outputs)
+        gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
+        column = 0
+        if dense is not None:
+            column = dense.shape[1]
+            gradient[:, :column] = flat.T @ dense
+        for part in sparse:
+            gradient[:, column : column + part.shape[1]] = part.transposed_times(flat.contiguous()).T
+            column += part.shape[1]
+        gradient[:, -1] = flat.sum(0, dtype=torch.float64)
+        return gradient.reshape(points, outputs, width)
+
+    def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
+        """``eta (rows, M, K)``, offset included, in ``dtype``."""
+        return self._eta(block, self._dense(block), self._sparse(block), theta, lanes)
+
+    def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Sums of loss and gradient, and the smallest margin."""
+        points, _, width = theta.shape
+        dense, sparse = self._dense(block), self._sparse(block)
+        eta = self._eta(block, dense, sparse, theta, lanes)
+        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
+        value, slope = self.loss.value_first(eta, target)
+        margin = self.loss.margin(eta, target).to(torch.float64)
+        if block.weight is not None:
+            margin = torch.where(weight > 0, margin, torch.inf)
+            # A row of weight zero is a row that is not there, whatever it holds: 0 * inf must stay 0.
+            value = torch.where(weight > 0, value * weight.to(self.dtype), 0.0)
+            slope = torch.where(weight[..., None] > 0, slope * weight[..., None].to(self.dtype), 0.0)
+        return RowStats(
+            rows=block.rows,
+            weight=weight.sum(0),
+            loss=value.sum(0, dtype=torch.float64),
+            gradient=self._pull_back(dense, sparse, slope, width),
+            margin=margin.amin(0),
+        )
+
+    def curvature_product(
+        self, block: Block, theta: Tensor, direction: Tensor, lanes: Tensor | None = None
+    ) -> RowStats:
+        """Sum of the rows' curvature times ``direction``."""
+        points, _, width = theta.shape
+        dense, sparse = self._dense(block), self._sparse(block)
+        eta = self._eta(block, dense, sparse, theta, lanes)
+        bare = Block(target=block.target)  # the direction has no offset
+        along = self._eta(bare, dense, sparse, direction, lanes)
+        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
+        bent = self.loss.curvature_product(eta, target, along) * weight[..., None].to(self.dtype)
+        return RowStats(
+            block.rows, weight.sum(0), product=self._pull_back(dense, sparse, bent, width)
+        )  # fmt: skip
+
+    def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Diagonal of the curvature, and its column of the intercept (class by class)."""
+        points, outputs, width = theta.shape
+        dense, sparse = self._dense(block), self._sparse(block)
+        eta = self._eta(block, dense, sparse, theta, lanes)
+        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
+        bend = self.loss.curvature(eta, target)[0] * weight[..., None].to(self.dtype)
+        flat = bend.reshape(block.rows, points * outputs)
+        diagonal = torch.empty(points * outputs, width, dtype=torch.float64, device=block.device)
+        column = 0
+        if dense is not None:
+            column = dense.shape[1]
+            diagonal[:, :column] = flat.T @ dense.square()
+        for part in sparse:
+            diagonal[:, column : column + part.shape[1]] = part.squared_transposed_times(flat.contiguous()).T
+            column += part.shape[1]
+        diagonal[:, -1] = flat.sum(0, dtype=torch.float64)
+        return RowStats(
+            block.rows,
+            weight.sum(0),
+            diagonal=diagonal.reshape(points, outputs, width),
+            cross=self._pull_back(dense, sparse, bend, width),
+        )
+
+    def gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """The curvature, ``(M, K * (p + 1), K * (p + 1))``."""
+        total = None
+        for piece in self._pieces(block, theta):
+            stats = self._gram_piece(piece, theta, lanes)
+            total = stats if total is None else total + stats
+        assert total is not None
+        return total
+
+    def score_gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Outer products of the weighted row scores, ``(M, K * (p + 1), K * (p + 1))``."""
+        total = None
+        for piece in self._pieces(block, theta):
+            design = self.design(piece)
+            points, outputs, width = theta.shape
+            eta = self.linear_predictor(piece, theta, lanes)
+            weight = self._weight(piece, lanes, points)
+            slope = self.loss.value_first(eta, self._target(piece, lanes, points))[1]
+            slope = slope * weight[..., None].to(self.dtype)
+            grams = []
+            for m in range(points):
+                scores = (slope[:, m, :, None] * design[:, None, :]).reshape(piece.rows, outputs * width)
+                grams.append((scores.T @ scores).to(torch.float64))
+            stats = RowStats(piece.rows, weight.sum(0), score_gram=torch.stack(grams))
+            total = stats if total is None else total + stats
+        assert total is not None
+        return total
+
+    @staticmethod
+    def _pieces(block: Block, theta: Tensor) -> list[Block]:
+        """The block cut so that no temporary of ``rows * K * (p + 1)`` grows past its bound."""
+        rows = max(1, _GRAM_ELEMENTS // (theta.shape[1] * theta.shape[2]))
+        if block.rows <= rows:
+            return [block]
+        return [block.slice(start, min(start + rows, block.rows)) for start in range(0, block.rows, rows)]
+
+    def _gram_piece(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+        points, outputs, width = theta.shape
+        design = self.design(block)
+        eta = self.linear_predictor(block, theta, lanes)
+        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
+        bend, outer = self.loss.curvature(eta, target)
+        bend = bend * weight[..., None].to(self.dtype)
+        grams = []
+        for m in range(points):
+            if outer is None:
+                grams.append(((design * bend[:, m]).T @ design).to(torch.float64))
+                continue
+            root = outer[:, m] * weight[:, m, None].sqrt().to(self.dtype)
+            scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
+            gram = -(scaled.T @ scaled).to(torch.float64)
+            for k in range(outputs):
+                here = slice(k * width, (k + 1) * width)
+                gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
+            grams.append(gram)
+        return RowStats(block.rows, weight.sum(0), gram=torch.stack(grams))
+
+
+def _lanes(lanes: Tensor | None, points: int, device: torch.device) -> Tensor:
+    return torch.zeros(points, dtype=torch.int64, device=device) if lanes is None else lanes.to(device)

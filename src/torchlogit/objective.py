@@ -1,0 +1,289 @@
+"""The objective: blocks to sums, sums to value, gradient and curvature of what is minimised.
+
+    f(theta) = (1 / W) sum_i w_i loss(eta_i, y_i)  +  l2 / 2 |w|^2          (the intercept is never penalised)
+
+Everything above this file (solvers, certificate) works in *standardised units* ``u``: with the weighted mean ``m_j``
+and deviation ``s_j`` of a column, ``u_j = s_j w_j`` and ``u_p = b + sum_j m_j w_j``. The gradient in these units is
+``(g_j - m_j g_p) / s_j`` and ``g_p``: the certificate of the contract, computed from raw sums, so that sparse rows are
+never densified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from torchlogit.kernels import Kernel
+from torchlogit.moments import Moments
+from torchlogit.penalties import ElasticNet
+from torchlogit.problem import Block, RowStats
+from torchlogit.sources import Source
+
+
+@dataclass(slots=True)
+class Effort:
+    """What a fit has read so far. ``passes`` counts reads of *all* rows; a read of a tenth of them is 0.1."""
+
+    total_rows: int
+    passes: float = 0.0
+    rows: int = 0
+    nbytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Per lane, the units of the columns: raw ``centre`` and ``scale`` ``(L, p)``, float64."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
+        """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
+        w = u[..., :-1] / self.scale[lanes][:, None]
+        intercept = u[..., -1] - (self.centre[lanes][:, None] * w).sum(-1)
+        return torch.cat([w, intercept[..., None]], dim=-1)
+
+    def from_raw(self, theta: Tensor, lanes: Tensor) -> Tensor:
+        """The inverse of `to_raw`."""
+        intercept = theta[..., -1] + (self.centre[lanes][:, None] * theta[..., :-1]).sum(-1)
+        return torch.cat([theta[..., :-1] * self.scale[lanes][:, None], intercept[..., None]], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Value ``(M,)``, gradient ``(M, K, D)`` and smallest margin ``(M,)`` at M points, standardised units."""
+
+    value: Tensor
+    gradient: Tensor
+    margin: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Mean loss plus penalty over the rows of a source, for L lanes.
+
+    Parameters
+    ----------
+    source : Source
+    kernel : Kernel
+        Its frame's coordinates are bridged to each lane's units here.
+    penalties : sequence of ElasticNet, one a lane
+        Their L1 parts are no business of the smooth objective.
+    moments : Moments
+    fit_intercept : bool
+    effort : Effort
+        Shared by all objectives of a fit.
+    has_offset : bool, default=False
+        Whether the rows carry offsets.
+    """
+
+    source: Source
+    kernel: Kernel
+    penalties: tuple[ElasticNet, ...]
+    moments: Moments
+    fit_intercept: bool
+    effort: Effort
+    has_offset: bool = False
+    coordinates: Coordinates = field(init=False)
+    relative: Coordinates = field(init=False)  # the lanes' units as the kernel's frame sees them
+    ridge: Tensor = field(init=False)  # (L, p) curvature of the penalty in standardised units
+
+    def __post_init__(self) -> None:
+        centre, scale = self.moments.centre(self.fit_intercept), self.moments.scale(self.fit_intercept)
+        frame = self.kernel.frame
+        l2 = torch.tensor([p.l2 for p in self.penalties], dtype=torch.float64, device=scale.device)
+        ridge = torch.clamp(l2[:, None] / scale / scale, max=1e300)
+        set_ = object.__setattr__  # the dataclass is frozen
+        set_(self, "coordinates", Coordinates(centre, scale))
+        set_(self, "relative", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+        set_(self, "ridge", ridge)
+
+    # -- shapes -------------------------------------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> int:
+        """L."""
+        return len(self.penalties)
+
+    @property
+    def outputs(self) -> int:
+        """K."""
+        return self.kernel.loss.outputs
+
+    @property
+    def width(self) -> int:
+        """D, the number of columns plus one."""
+        return self.source.features + 1
+
+    @property
+    def unpenalised(self) -> bool:
+        """Whether no lane has a penalty."""
+        return all(penalty.is_none for penalty in self.penalties)
+
+    def zeros(self) -> Tensor:
+        """The null model, ``(L, K, D)``."""
+        return torch.zeros(self.lanes, self.outputs, self.width, dtype=torch.float64, device=self.source.device)
+
+    def all_lanes(self) -> Tensor:
+        """``arange(L)``."""
+        return torch.arange(self.lanes, device=self.source.device)
+
+    def on(self, source: Source, kernel: Kernel | None = None) -> Objective:
+        """The same problem over other rows (a subsample), or in another precision."""
+        return Objective(
+            source,
+            kernel or self.kernel,
+            self.penalties,
+            self.moments,
+            self.fit_intercept,
+            self.effort,
+            self.has_offset,
+        )
+
+    # -- the free directions ------------------------------------------------------------------------------------
+
+    def project(self, u: Tensor) -> Tensor:
+        """Remove what the objective cannot see: the mean over classes, and the intercept where there is none.
+
+        Adding the same vector to all classes leaves every probability as it is, and a sum of zero has the smallest
+        penalty; so the projection never makes the objective larger.
+        """
+        if self.outputs > 1:
+            u = u - u.mean(dim=-2, keepdim=True)
+        if not self.fit_intercept:
+            u = torch.cat([u[..., :-1], torch.zeros_like(u[..., -1:])], dim=-1)
+        return u
+
+    # -- bridges between standardised units and the kernel's frame ----------------------------------------------
+
+    def _push(self, u: Tensor, lanes: Tensor) -> Tensor:
+        return self.relative.to_raw(u, lanes)
+
+    def _pull(self, gradient: Tensor, lanes: Tensor) -> Tensor:
+        centre, scale = self.relative.centre[lanes][:, None], self.relative.scale[lanes][:, None]
+        pulled = torch.cat(
+            [(gradient[..., :-1] - centre * gradient[..., -1:]) / scale, gradient[..., -1:]], dim=-1
+        )
+        return pulled if self.fit_intercept else self._without_intercept(pulled)
+
+    @staticmethod
+    def _without_intercept(gradient: Tensor) -> Tensor:
+        return torch.cat([gradient[..., :-1], torch.zeros_like(gradient[..., -1:])], dim=-1)
+
+    # -- sweeps -------------------------------------------------------------------------------------------------
+
+    def _sweep(self, function: Callable[[Block], RowStats], rows: int | None = None) -> RowStats:
+        started = time.perf_counter()
+        total: RowStats | None = None
+        for block in self.source.blocks(rows):
+            stats = function(block)
+            total = stats if total is None else total + stats
+        assert total is not None
+        self.effort.seconds += time.perf_counter() - started
+        self.effort.passes += self.source.rows / self.effort.total_rows
+        self.effort.rows += self.source.rows
+        self.effort.nbytes += self.source.nbytes
+        return total
+
+    def value_gradient(self, u: Tensor, lanes: Tensor) -> Evaluation:
+        """Value and gradient at M points in one read of the rows.
+
+        Parameters
+        ----------
+        u : Tensor of shape (M, K, D)
+            Points in standardised units.
+        lanes : Tensor of shape (M,), int64
+            The lane that each point belongs to.
+        """
+        theta = self._push(u, lanes)
+        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes))
+        assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
+        ridge = self.ridge[lanes][:, None]
+        coefficients = u[..., :-1]
+        value = stats.loss / stats.weight + 0.5 * (ridge * coefficients.square()).sum((1, 2))
+        gradient = self._pull(stats.gradient / stats.weight[:, None, None], lanes)
+        gradient[..., :-1] += ridge * coefficients
+        return Evaluation(value, gradient, stats.margin)
+
+    def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
+        """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
+        theta, along = self._push(u, lanes), self._push(direction, lanes)
+        stats = self._sweep(lambda block: self.kernel.curvature_product(block, theta, along, lanes))
+        assert stats.product is not None
+        product = self._pull(stats.product / stats.weight[:, None, None], lanes)
+        product[..., :-1] += self.ridge[lanes][:, None] * direction[..., :-1]
+        return product
+
+    def hessian(self, u: Tensor, lanes: Tensor) -> Tensor:
+        """Second derivative, ``(M, K * D, K * D)``."""
+        theta = self._push(u, lanes)
+        size = self.outputs * self.width
+        # Enough rows that adding a block's matrix costs less than computing it.
+        rows = max(2048, 2 * self.width)
+        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), rows)
+        assert stats.gram is not None
+        points = u.shape[0]
+        gram = stats.gram / stats.weight[:, None, None]
+        for _ in range(2):  # the units change on both sides
+            gram = self._pull(gram.reshape(points, -1, self.width), lanes).reshape(points, size, size)
+            gram = gram.transpose(1, 2)
+        ridge = torch.cat([self.ridge, torch.zeros_like(self.ridge[:, :1])], 1)[lanes].repeat(1, self.outputs)
+        gram = 0.5 * (gram + gram.transpose(1, 2))
+        gram.diagonal(dim1=1, dim2=2).add_(ridge)
+        return gram
+
+    def hessian_diagonal(self, u: Tensor, lanes: Tensor) -> Tensor:
+        """Diagonal of the second derivative, ``(M, K, D)``."""
+        theta = self._push(u, lanes)
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        assert stats.diagonal is not None and stats.cross is not None
+        centre, scale = self.relative.centre[lanes][:, None], self.relative.scale[lanes][:, None]
+        weight = stats.weight[:, None, None]
+        square, cross = stats.diagonal / weight, stats.cross / weight
+        centred = square[..., :-1] - 2 * centre * cross[..., :-1] + centre.square() * square[..., -1:]
+        diagonal = torch.cat([torch.clamp(centred, min=0) / scale.square(), square[..., -1:]], dim=-1)
+        diagonal[..., :-1] += self.ridge[lanes][:, None]
+        return diagonal if self.fit_intercept else self._without_intercept(diagonal)
+
+    def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
+        """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""
+        theta = self._push(u, lanes)
+        for block in self.source.blocks():
+            seen = block if offset else replace(block, offset=None)
+            yield block, self.kernel.linear_predictor(seen, theta, lanes)
+        self.effort.passes += self.source.rows / self.effort.total_rows
+
+    def curved_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """One lane's rows written out in standardised units, for factors that a sum cannot give.
+
+        Parameters
+        ----------
+        u : Tensor of shape (1, K, D)
+        lanes : Tensor of shape (1,), int64
+
+        Yields
+        ------
+        rows : Tensor of shape (r, D), float64
+        eta : Tensor of shape (r, 1, K)
+        target : Tensor of shape (r, 1)
+        share : Tensor of shape (r,)
+            Row weights over their total, so that sums over all rows are means.
+        """
+        theta, lane = self._push(u, lanes), int(lanes[0])
+        total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
+        for block in self.source.blocks(max(2048, 2 * self.width)):
+            design = self.kernel.design(block).to(torch.float64)
+            rows = self._pull(design[None], lanes)[0]
+            target = block.target if block.target.ndim == 1 else block.target[:, lane]
+            eta = self.kernel.linear_predictor(block, theta, lanes).to(torch.float64)
+            if block.weight is None:
+                share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=u.device)
+            else:
+                share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
+            yield rows, eta, target[:, None], share
+        self.effort.passes += self.source.rows / self.effort.total_rows

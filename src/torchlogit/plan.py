@@ -1,0 +1,151 @@
+"""The decision table: problem, source and device to solver, preconditioner and start, with the reason in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torchlogit.kernels import Kernel
+from torchlogit.objective import Objective
+from torchlogit.penalties import ElasticNet
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Preconditioner
+from torchlogit.problem import FitOptions
+from torchlogit.sources import Source
+from torchlogit.solvers import LBFGS, Newton, Solver
+
+# A matrix of S x S must fit (128 MiB at 4,000), and its factor cost little beside the reads of the rows.
+_LARGEST_MATRIX = 4_000
+# Multiplications of a second derivative over all rows that a step may cost: about a second on two cores.
+_EXACT_OPERATIONS = 3e10
+# Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few.
+_ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
+# A start from a subsample pays when all rows are at least this many times as many.
+_WARM_RATIO = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen, and why. The repr also says what is minimised.
+
+    Attributes
+    ----------
+    solver, preconditioner, kernel, device : str
+    warm_rows : int
+        Rows of the subsample whose optimum the fit starts from; 0 for a start from zero.
+    reason : str
+    objective : str
+        What is minimised, with its numbers.
+    """
+
+    solver: str
+    preconditioner: str
+    kernel: str
+    device: str
+    warm_rows: int
+    reason: str
+    objective: str
+
+    def __repr__(self) -> str:
+        """One fact a line."""
+        start = f"the optimum of {self.warm_rows:,} sampled rows" if self.warm_rows else "zero"
+        return (
+            f"Plan\n  minimise        {self.objective}\n  solver          {self.solver}, {self.preconditioner}\n"
+            f"  because         {self.reason}\n  start           {start}\n"
+            f"  kernel          {self.kernel} on {self.device}"
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan with the objects it stands for."""
+
+    plan: Plan
+    solver: Solver
+    warm: Source | None  # rows to warm up on
+    warm_solver: Solver | None
+
+
+def describe_objective(objective: Objective, lane: int = 0) -> str:
+    """What is minimised, in a line."""
+    weight = float(objective.moments.weight[lane])
+    loss = "log loss" if objective.kernel.loss.classes == 2 else f"log loss of {objective.kernel.loss.classes} classes"
+    text = f"mean {loss} over {objective.source.rows:,} rows (total weight {weight:,.10g})"
+    return text + _describe_penalty(objective.penalties[lane])
+
+
+def _describe_penalty(penalty: ElasticNet) -> str:
+    if penalty.is_none:
+        return ", without a penalty"
+    parts = []
+    if penalty.l1:
+        parts.append(f"{penalty.l1:.6g} * |w|_1")
+    if penalty.l2:
+        parts.append(f"{penalty.l2:.6g} / 2 * |w|^2")
+    return " + " + " + ".join(parts)
+
+
+def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm: bool) -> Choice:
+    """Apply the table.
+
+    ==========================  =============================  ==================================================
+    coefficients S = K (p + 1)  rows                           solver and curvature
+    ==========================  =============================  ==================================================
+    S <= 4,000                  rows * S^2 <= 3e10             Newton, Cholesky of the whole Hessian at every step
+    S <= 4,000                  more, two classes              L-BFGS around a subsample's Hessian
+    S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian
+    S > 4,000, p < 4,000        many classes                   Newton-CG in the Gram eigenbasis
+    S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
+    ==========================  =============================  ==================================================
+    """
+    rows, outputs, width = objective.source.rows, objective.outputs, objective.width
+    size = outputs * width
+    wanted = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
+    sample = None if wanted * 2 > rows else objective.source.subsample(wanted / rows, options.seed)
+    preconditioner: Preconditioner
+    solver: Solver
+    shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
+    if size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
+        preconditioner = HessianCholesky()
+        solver = Newton(preconditioner, options.tol)
+        reason = f"{shape}: the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+    elif size <= _LARGEST_MATRIX and outputs == 1:
+        preconditioner = HessianCholesky(sample)
+        solver = LBFGS(preconditioner, options.tol)
+        reason = f"{shape}: the Hessian fits, a subsample's is enough"
+    elif size <= _LARGEST_MATRIX:
+        preconditioner = HessianCholesky(sample)
+        solver = Newton(preconditioner, options.tol)
+        reason = f"{shape}: many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
+    elif outputs > 1 and width <= _LARGEST_MATRIX:
+        preconditioner = GramEigenbasis(sample or objective.source)
+        solver = Newton(preconditioner, options.tol)
+        reason = f"{shape}: the Hessian ({size:,} x {size:,}) does not fit, its blocks in a shared basis do"
+    else:
+        preconditioner = HessianDiagonal()
+        solver = LBFGS(preconditioner, options.tol)
+        reason = f"{shape}: too many columns for a matrix of their products"
+    warm = sample if may_warm and sample is not None and rows >= _WARM_RATIO * sample.rows else None
+    warm_solver = None if warm is None else _warm_solver(objective, warm, options)
+    plan = Plan(
+        solver=solver.name,
+        preconditioner=preconditioner.name,
+        kernel=kernel_name,
+        device=str(objective.source.device),
+        warm_rows=0 if warm is None else warm.rows,
+        reason=reason,
+        objective=describe_objective(objective),
+    )
+    return Choice(plan, solver, warm, warm_solver)
+
+
+def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Solver:
+    """The same table's answer for the subsample, at the loose tolerance of a start."""
+    size = objective.outputs * objective.width
+    tol = max(options.tol, 1e-4)
+    if size <= _LARGEST_MATRIX and warm.rows * float(size) ** 2 <= 2 * _EXACT_OPERATIONS:
+        return Newton(HessianCholesky(), tol)
+    if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
+        return Newton(GramEigenbasis(warm), tol)
+    return LBFGS(HessianDiagonal(), tol)
+
+
+__all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective"]

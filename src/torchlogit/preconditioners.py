@@ -1,0 +1,282 @@
+"""Inverse curvatures: what turns a gradient into a step. Chosen by the shape of the problem, not by the solver.
+
+A *preconditioner* builds an `InverseCurvature` at a point; that applies an approximation ``P`` of the inverse second
+derivative. Every ``P`` is symmetric and positive on the directions the objective can see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Objective
+from torchlogit.sources import Source
+
+# A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
+_SAFE_PIVOT = 1e-11
+# Floating-point operations that a QR of the weighted rows may cost before the eigenvalues of the Gram matrix must do.
+_QR_OPERATIONS = 2e11
+
+
+class InverseCurvature(Protocol):
+    """``P``, for A active lanes."""
+
+    exact: bool  # the inverse of the whole second derivative at the point where it was built
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """``P @ gradient``, both ``(A, K, D)``."""
+        ...
+
+    def take(self, keep: Tensor) -> InverseCurvature:
+        """The lanes that ``keep`` (A,) bool names."""
+        ...
+
+
+class Preconditioner(Protocol):
+    """Builds an inverse curvature."""
+
+    name: str
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> InverseCurvature:
+        """At ``u (A, K, D)``."""
+        ...
+
+
+# -- diagonal and identity ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DiagonalInverse:
+    """``P = diag(inverse)``, ``inverse (A, K, D)``."""
+
+    inverse: Tensor
+    exact: bool = False
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Element by element."""
+        return self.inverse * gradient
+
+    def take(self, keep: Tensor) -> DiagonalInverse:
+        """Some of the lanes."""
+        return replace(self, inverse=self.inverse[keep])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """No curvature at all: steepest descent in standardised units."""
+
+    name: str = "identity"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> DiagonalInverse:
+        """Ones."""
+        return DiagonalInverse(torch.ones_like(u))
+
+
+@dataclass(frozen=True)
+class HessianDiagonal:
+    """The inverse diagonal of the second derivative: one read, for many columns."""
+
+    name: str = "diagonal of the Hessian"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> DiagonalInverse:
+        """At ``u``; entries are kept above 1e-8 of the lane's largest."""
+        diagonal = objective.hessian_diagonal(u, lanes)
+        floor = 1e-8 * diagonal.amax((1, 2), keepdim=True)
+        return DiagonalInverse(1 / torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0))
+
+
+# -- the whole second derivative ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """One lane's factor: either ``scale`` and a Cholesky factor of the unit-diagonal matrix, or a spectrum.
+
+    ``hidden (S, r)`` spans the directions in which the rows have no curvature at all; ``P`` is zero there.
+    """
+
+    scale: Tensor  # (S,)
+    cholesky: Tensor | None = None  # (S, S)
+    vectors: Tensor | None = None  # (S, r)
+    inverse: Tensor | None = None  # (r,)
+    hidden: Tensor | None = None
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        scaled = gradient / self.scale
+        if self.cholesky is not None:
+            solved = torch.cholesky_solve(scaled[:, None], self.cholesky)[:, 0]
+        else:
+            assert self.vectors is not None and self.inverse is not None
+            solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
+        return solved / self.scale
+
+
+@dataclass(frozen=True)
+class HessianInverse:
+    """One factor per lane."""
+
+    factors: tuple[_Factor, ...]
+    exact: bool
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Lane by lane."""
+        solved = [factor.solve(g.reshape(-1)) for factor, g in zip(self.factors, gradient, strict=True)]
+        return torch.stack(solved).reshape(gradient.shape)
+
+    def take(self, keep: Tensor) -> HessianInverse:
+        """Some of the lanes."""
+        return replace(self, factors=tuple(f for f, kept in zip(self.factors, keep.tolist(), strict=True) if kept))
+
+    def hidden(self, lane: int) -> Tensor | None:
+        """Directions ``(S, r)`` without any curvature, in standardised units, or None."""
+        factor = self.factors[lane]
+        return None if factor.hidden is None else factor.hidden / factor.scale[:, None]
+
+
+@dataclass(frozen=True)
+class HessianCholesky:
+    """Cholesky factor of the second derivative, over all rows or over a resident subsample.
+
+    Where the matrix is too ill-conditioned for its Gram form (a pivot below 1e-11 of the unit diagonal), the factor
+    comes from a QR decomposition of the weighted rows, which sees twice as many digits; directions without any
+    curvature are left alone, so that collinear columns share their effect instead of fighting over it.
+
+    Parameters
+    ----------
+    sample : Source, optional
+        Rows to use; None means the objective's own.
+    """
+
+    sample: Source | None = None
+    name: str = "Cholesky factor of the Hessian"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> HessianInverse:
+        """At ``u``."""
+        rows = objective if self.sample is None else objective.on(self.sample)
+        hessians = rows.hessian(u, lanes)
+        factors = []
+        for i in range(u.shape[0]):
+            hessian = _unlock(hessians[i], objective.outputs)
+            factor = _cholesky(hessian)
+            if factor is None:
+                factor = _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian)
+            factors.append(factor)
+        return HessianInverse(tuple(factors), exact=self.sample is None)
+
+
+def _unlock(hessian: Tensor, outputs: int) -> Tensor:
+    """Give curvature to the two kinds of directions that the objective cannot see.
+
+    Adding one vector to all classes changes nothing, and steps are orthogonal to it; a column without any curvature
+    (constant, or never present) has no gradient either. Both would only make the matrix singular.
+    """
+    if outputs > 1:
+        width = hessian.shape[0] // outputs
+        blocks = hessian.reshape(outputs, width, outputs, width)
+        mean = hessian.diagonal().reshape(outputs, width).mean(0)
+        blocks = blocks + torch.diag_embed(mean / outputs)[None, :, None, :]
+        hessian = blocks.reshape(hessian.shape)
+    diagonal = hessian.diagonal()
+    return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
+
+
+def _cholesky(hessian: Tensor) -> _Factor | None:
+    scale = hessian.diagonal().sqrt()
+    factor, failed = torch.linalg.cholesky_ex(hessian / scale / scale[:, None])
+    if int(failed) or not bool(factor.diagonal().square().min() > _SAFE_PIVOT):
+        return None
+    return _Factor(scale, cholesky=factor)
+
+
+def _spectral(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor) -> _Factor:
+    """Inverse on the directions that have curvature, from singular values where that is affordable."""
+    scale, size = hessian.diagonal().sqrt(), hessian.shape[0]
+    operations = 2.0 * objective.source.rows * objective.outputs * size**2
+    if operations <= _QR_OPERATIONS:
+        singular, vectors = torch.linalg.svd(_factor_rows(objective, u, lanes, hessian) / scale)[1:]
+        seen = singular > 4e-15 * size**0.5 * singular[0]
+        inverse = singular[seen].square().reciprocal()
+        vectors = vectors.T
+    else:
+        eigenvalues, vectors = torch.linalg.eigh(hessian / scale / scale[:, None])
+        seen = eigenvalues > 1e-15 * size * eigenvalues[-1]
+        inverse = eigenvalues[seen].reciprocal()
+    hidden = vectors[:, ~seen] if bool((~seen).any()) else None
+    return _Factor(scale, vectors=vectors[:, seen], inverse=inverse, hidden=hidden)
+
+
+def _factor_rows(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor) -> Tensor:
+    """Upper triangular ``R (S, S)`` with ``R'R`` the unlocked second derivative, block after block of rows."""
+    outputs, width = u.shape[1:]
+    penalty = torch.cat([objective.ridge[lanes[0]], objective.ridge.new_zeros(1)]).sqrt().repeat(outputs)
+    upper = torch.diag_embed(penalty)
+    if outputs > 1:
+        # The rows whose Gram matrix `_unlock` added; it made the mean diagonal (1 + 1 / K) times the original.
+        mean = hessian.diagonal().reshape(outputs, width).mean(0) / (1 + 1 / outputs)
+        upper = torch.cat([upper, torch.diag_embed((mean / outputs).sqrt()).repeat(1, outputs)])
+    for rows, eta, target, share in objective.curved_rows(u, lanes):
+        root = objective.kernel.loss.curvature_root(eta, target)[:, 0] * share.sqrt()[:, None, None]
+        weighted = (root[..., None] * rows[:, None, None, :]).reshape(-1, outputs * width)
+        upper = torch.linalg.qr(torch.cat([upper, weighted]), mode="r")[1]
+    return upper
+
+
+# -- many classes ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EigenbasisInverse:
+    """``P = V diag(inverse) V'`` class by class: ``vectors (D, D)`` shared, ``inverse (A, K, D)``."""
+
+    vectors: Tensor
+    inverse: Tensor
+    exact: bool = False
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Rotate, divide, rotate back; the mean over classes, which the objective cannot see, is removed."""
+        solved = (self.inverse * (gradient @ self.vectors)) @ self.vectors.T
+        return solved - solved.mean(-2, keepdim=True)
+
+    def take(self, keep: Tensor) -> EigenbasisInverse:
+        """Some of the lanes."""
+        return replace(self, inverse=self.inverse[keep])
+
+
+@dataclass(frozen=True)
+class GramEigenbasis:
+    """Each class's own curvature, diagonal in the eigenbasis that all classes share (that of ``Z'Z``).
+
+    For many classes times many columns, where the whole second derivative would not fit. The basis and the diagonal
+    come from a resident subsample.
+    """
+
+    sample: Source
+    name: str = "class curvatures in the eigenbasis of the Gram matrix"
+    _basis: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)  # by lane
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> EigenbasisInverse:
+        """At ``u``."""
+        sample = objective.on(self.sample)
+        lane = int(lanes[0])
+        if lane not in self._basis:  # the rows' own geometry: it does not depend on the point
+            gram = u.new_zeros(objective.width, objective.width)
+            for rows, _, _, share in sample.curved_rows(u[:1], lanes[:1]):
+                gram += (rows * share[:, None]).T @ rows
+            self._basis[lane] = torch.linalg.eigh(gram)[1]
+        vectors = self._basis[lane]
+        diagonal = torch.stack([self._rotated(sample, u[i : i + 1], lanes[i : i + 1], vectors) for i in range(len(u))])
+        floor = 1e-8 * diagonal.amax((1, 2), keepdim=True)
+        return EigenbasisInverse(vectors, 1 / torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0))
+
+    @staticmethod
+    def _rotated(sample: Objective, u: Tensor, lanes: Tensor, vectors: Tensor) -> Tensor:
+        """Diagonal of each class's curvature in the basis, ``(K, D)``."""
+        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
+        diagonal = (ridge @ vectors.square()).expand(u.shape[1], -1).clone()
+        for rows, eta, target, share in sample.curved_rows(u, lanes):
+            bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
+            diagonal += bend.T @ (rows @ vectors).square()
+        return diagonal

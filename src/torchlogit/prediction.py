@@ -1,0 +1,137 @@
+"""Linear predictors and probabilities of a fitted model, each row by itself.
+
+A row's result must not depend on which rows stand around it: a file predicted in blocks, an array in one call and a
+single row must agree to the last bit. BLAS does not promise that, so dense rows go through `numpy.einsum`, whose
+inner loop sees one row at a time (and is no slower than a matrix-vector product, which memory bounds: 1,000,000 x 100
+took 0.035 s against OpenBLAS's 0.039 s). SciPy's sparse product walks row by row by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.special
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_CHUNK_ELEMENTS = 262_144
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Coefficients in float64, raw units.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (K, p)
+    intercept : ndarray of shape (K,)
+    centre : ndarray of shape (p,), optional
+        Where columns are so far from zero that ``x @ coef + intercept`` would lose digits: the linear predictor is
+        then ``(x - centre) @ coef + centred_intercept``.
+    centred_intercept : ndarray of shape (K,), optional
+    """
+
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    centre: NDArray[np.float64] | None = None
+    centred_intercept: NDArray[np.float64] | None = None
+
+    @property
+    def outputs(self) -> int:
+        """K."""
+        return self.coef.shape[0]
+
+    def base(self) -> NDArray[np.float64]:
+        """The linear predictor of a row whose shares are all zero, ``(K,)``."""
+        return self.intercept if self.centred_intercept is None else self.centred_intercept
+
+
+def linear_predictor(solution: Solution, X: Any) -> NDArray[np.float64]:
+    """``(n, K)`` float64 for a dense array or CSR matrix."""
+    if scipy.sparse.issparse(X):
+        product = X @ np.ascontiguousarray(solution.coef.T)
+        return np.asarray(product, dtype=np.float64) + solution.intercept
+    eta = np.empty((X.shape[0], solution.outputs))
+    step = max(1, _CHUNK_ELEMENTS // max(X.shape[1], 1))
+    for start in range(0, X.shape[0], step):
+        rows = np.ascontiguousarray(X[start : start + step], dtype=np.float64)
+        if solution.centre is not None:
+            rows = rows - solution.centre
+        for k in range(solution.outputs):
+            eta[start : start + step, k] = np.einsum("ij,j->i", rows, solution.coef[k])
+    return eta + solution.base()
+
+
+def tensor_linear_predictor(solution: Solution, X: Tensor) -> Tensor:
+    """``(n, K)`` float64 on X's device."""
+    if X.device.type == "cpu":
+        if X.layout == torch.sparse_csr:
+            parts = (X.values().numpy(), X.col_indices().numpy(), X.crow_indices().numpy())
+            return torch.from_numpy(linear_predictor(solution, scipy.sparse.csr_array(parts, shape=tuple(X.shape))))
+        return torch.from_numpy(linear_predictor(solution, X.numpy()))
+    coef = torch.from_numpy(solution.coef).to(X.device)
+    base = torch.from_numpy(solution.base()).to(X.device)
+    if X.layout != torch.strided:
+        return X.to(torch.float64) @ coef.T + torch.from_numpy(solution.intercept).to(X.device)
+    step = max(1, 64 * _CHUNK_ELEMENTS // max(X.shape[1], 1))
+    centre = None if solution.centre is None else torch.from_numpy(solution.centre).to(X.device)
+    pieces = []
+    for start in range(0, X.shape[0], step):
+        rows = X[start : start + step].to(torch.float64)
+        pieces.append((rows if centre is None else rows - centre) @ coef.T + base)
+    return torch.cat(pieces)
+
+
+def probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(n, classes)`` from ``(n, K)``; each entry to its own relative precision."""
+    if eta.shape[1] == 1:
+        return np.concatenate([scipy.special.expit(-eta), scipy.special.expit(eta)], axis=1)
+    return np.asarray(scipy.special.softmax(eta, axis=1))
+
+
+def log_probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of `probabilities`, finite wherever eta is."""
+    if eta.shape[1] == 1:
+        return np.concatenate([scipy.special.log_expit(-eta), scipy.special.log_expit(eta)], axis=1)
+    return np.asarray(scipy.special.log_softmax(eta, axis=1))
+
+
+def tensor_probabilities(eta: Tensor) -> Tensor:
+    """`probabilities` for tensors."""
+    if eta.shape[1] == 1:
+        return torch.cat([torch.sigmoid(-eta), torch.sigmoid(eta)], dim=1)
+    return torch.softmax(eta, dim=1)
+
+
+def tensor_log_probabilities(eta: Tensor) -> Tensor:
+    """`log_probabilities` for tensors."""
+    if eta.shape[1] == 1:
+        return torch.cat([torch.nn.functional.logsigmoid(-eta), torch.nn.functional.logsigmoid(eta)], dim=1)
+    return torch.log_softmax(eta, dim=1)
+
+
+def shares(solution: Solution, X: Any, offset: NDArray[np.float64] | None) -> Any:
+    """What each column adds to each row's linear predictor, the base (and offset) last.
+
+    Returns
+    -------
+    ndarray of shape (n, p + 1) for one output, (n, K, p + 1) for more; csr_array for a sparse X with one output.
+    """
+    rows = X.shape[0]
+    base = np.broadcast_to(solution.intercept if scipy.sparse.issparse(X) else solution.base(), (rows, solution.outputs))
+    base = base if offset is None else base + offset
+    if scipy.sparse.issparse(X) and solution.outputs == 1:
+        scaled = scipy.sparse.csr_array(X, dtype=np.float64, copy=True)
+        scaled.data *= solution.coef[0][scaled.indices]
+        return scipy.sparse.csr_array(scipy.sparse.hstack([scaled, scipy.sparse.csr_array(base)], format="csr"))
+    dense = X.toarray() if scipy.sparse.issparse(X) else np.asarray(X)
+    dense = dense.astype(np.float64)
+    if solution.centre is not None and not scipy.sparse.issparse(X):
+        dense = dense - solution.centre
+    parts = dense[:, None, :] * solution.coef[None]
+    whole = np.concatenate([parts, base[:, :, None]], axis=2)
+    return whole[:, 0] if solution.outputs == 1 else whole

@@ -1,0 +1,99 @@
+"""Rows as NumPy holds them, between the outside world (frames, files) and torch blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Some rows with numeric columns in three layouts, in this order: dense, sparse, coded.
+
+    Parameters
+    ----------
+    rows : int
+    dense : ndarray of shape (rows, p_dense), float64 or float32, optional
+    sparse : csr_array of shape (rows, p_sparse), optional
+    codes : ndarray of shape (rows, C), int32, optional
+        Category codes; -1 where none of the category's columns is one.
+    first : tuple of int
+        First one-hot column of each category, counted from the first coded column.
+    coded_columns : int, default=0
+        Number of one-hot columns.
+    target : ndarray of shape (rows,), optional
+        Labels as they were given.
+    weight, offset : ndarray of shape (rows,), float64, optional
+    file, start : int
+        Where the first row comes from.
+    """
+
+    rows: int
+    dense: NDArray[Any] | None = None
+    sparse: scipy.sparse.csr_array | None = None
+    codes: NDArray[np.int32] | None = None
+    first: tuple[int, ...] = ()
+    coded_columns: int = 0
+    target: NDArray[Any] | None = None
+    weight: NDArray[np.float64] | None = None
+    offset: NDArray[np.float64] | None = None
+    file: int = 0
+    start: int = 0
+
+    def one_hot(self) -> scipy.sparse.csr_array | None:
+        """The coded columns as a sparse matrix of ones."""
+        if self.codes is None:
+            return None
+        present = self.codes >= 0
+        indptr = np.zeros(self.rows + 1, dtype=np.int64)
+        np.cumsum(present.sum(1), out=indptr[1:])
+        indices = (self.codes + np.asarray(self.first, dtype=np.int64))[present]
+        parts = (np.ones(indices.size), indices, indptr)
+        return scipy.sparse.csr_array(parts, shape=(self.rows, self.coded_columns))
+
+    def matrix(self) -> NDArray[Any] | scipy.sparse.csr_array:
+        """All columns as one array: dense where nothing is sparse or coded, else compressed sparse rows."""
+        parts = [part for part in (self.sparse, self.one_hot()) if part is not None]
+        if not parts:
+            return np.zeros((self.rows, 0)) if self.dense is None else self.dense
+        if self.dense is not None:
+            parts.insert(0, scipy.sparse.csr_array(self.dense))
+        return parts[0] if len(parts) == 1 else scipy.sparse.csr_array(scipy.sparse.hstack(parts, format="csr"))
+
+
+class LazyRows(ABC):
+    """Rows that are read when they are needed: what ``scan`` returns, and what an encoder makes of it."""
+
+    @property
+    @abstractmethod
+    def feature_names(self) -> list[str]:
+        """Names of the numeric columns."""
+
+    @property
+    @abstractmethod
+    def target(self) -> str | None:
+        """Name of the target column, None if the rows have none."""
+
+    @property
+    @abstractmethod
+    def has_weight(self) -> bool:
+        """Whether the rows carry weights."""
+
+    @property
+    @abstractmethod
+    def has_offset(self) -> bool:
+        """Whether the rows carry offsets."""
+
+    @abstractmethod
+    def numeric_batches(self) -> Iterator[RowBatch]:
+        """All rows in order; may be called again and yields the same."""
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Where the row with this number (counted over all files, from 0) stands, for a person."""

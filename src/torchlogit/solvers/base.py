@@ -1,0 +1,112 @@
+"""What a solver is: `init` and `step` on an explicit state. It knows the objective, never where rows live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Evaluation, Objective
+from torchlogit.preconditioners import InverseCurvature
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where A active lanes stand. All in standardised units, float64.
+
+    Parameters
+    ----------
+    lanes : Tensor of shape (A,), int64
+        Which lanes of the objective these are.
+    u : Tensor of shape (A, K, D)
+        The point.
+    value, margin : Tensor of shape (A,)
+        Objective, and the smallest signed margin of a row.
+    gradient, direction : Tensor of shape (A, K, D)
+        Gradient, and the step that the solver's model of the curvature proposes.
+    excess : Tensor of shape (A,)
+        Estimated objective above the optimum, ``-gradient . direction / 2``.
+    curvature : InverseCurvature
+        What the direction was made with.
+    step_length : Tensor of shape (A,)
+        Length of the step that led here (0 at the start).
+    trials : int
+        Points evaluated by the line search that led here.
+    stalled : Tensor of shape (A,), bool
+        Whether no step improves the objective any more.
+    memory : tuple of pairs of Tensor
+        Recent ``(change of u, change of gradient)``, oldest first; solvers without memory leave it empty.
+    """
+
+    lanes: Tensor
+    u: Tensor
+    value: Tensor
+    gradient: Tensor
+    margin: Tensor
+    direction: Tensor
+    excess: Tensor
+    curvature: InverseCurvature
+    step_length: Tensor
+    trials: int
+    stalled: Tensor
+    memory: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    @property
+    def kkt(self) -> Tensor:
+        """Largest gradient entry of each lane in centred, standardised units: the certificate's first half."""
+        return self.gradient.abs().amax((1, 2))
+
+    def take(self, keep: Tensor) -> State:
+        """The lanes that ``keep`` (A,) bool names."""
+        tensors = ("lanes", "u", "value", "gradient", "margin", "direction", "excess", "step_length", "stalled")
+        return replace(
+            self,
+            **{name: getattr(self, name)[keep] for name in tensors},
+            curvature=self.curvature.take(keep),
+            memory=tuple((s[keep], y[keep]) for s, y in self.memory),
+        )
+
+
+class Solver(Protocol):
+    """Minimises a smooth objective.
+
+    `init` evaluates the start; `step` moves each lane once. Both return a state whose direction and excess belong to
+    its own point, so that the driver can judge it and a person can look at it.
+    """
+
+    name: str
+
+    def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
+        """The state at ``u (A, K, D)``."""
+        ...
+
+    def step(self, objective: Objective, state: State) -> State:
+        """The next state."""
+        ...
+
+
+def lane_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product lane by lane, ``(A,)``."""
+    return (a * b).sum((1, 2))
+
+
+def start_state(
+    evaluation: Evaluation, u: Tensor, lanes: Tensor, direction: Tensor, curvature: InverseCurvature
+) -> State:
+    """The state before any step."""
+    zero = torch.zeros_like(evaluation.value)
+    return State(
+        lanes=lanes,
+        u=u,
+        value=evaluation.value,
+        gradient=evaluation.gradient,
+        margin=evaluation.margin,
+        direction=direction,
+        excess=-0.5 * lane_dot(evaluation.gradient, direction),
+        curvature=curvature,
+        step_length=zero,
+        trials=0,
+        stalled=zero > 0,
+    )

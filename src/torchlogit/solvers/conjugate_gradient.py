@@ -1,0 +1,63 @@
+"""Preconditioned conjugate gradients on the true curvature, several lanes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Objective
+from torchlogit.solvers.base import lane_dot
+
+
+def newton_direction(
+    objective: Objective,
+    u: Tensor,
+    lanes: Tensor,
+    gradient: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    tolerance: Tensor,
+    limit: int,
+) -> Tensor:
+    """Solve ``H d = -gradient`` approximately, where H is the objective's curvature at ``u``.
+
+    Parameters
+    ----------
+    objective : Objective
+    u, gradient : Tensor of shape (A, K, D)
+    lanes : Tensor of shape (A,)
+    precondition : callable
+        Applies ``P`` to ``(A, K, D)``.
+    tolerance : Tensor of shape (A,)
+        Stop a lane when the residual's ``P`` norm has fallen by this factor.
+    limit : int
+        Most products, each one read of the rows.
+
+    Returns
+    -------
+    Tensor of shape (A, K, D)
+        A descent direction whatever the limit: every iterate of conjugate gradients is one.
+    """
+    direction = torch.zeros_like(gradient)
+    residual = -gradient
+    solved = precondition(residual)
+    search = solved
+    size = lane_dot(residual, solved)
+    target = tolerance.square() * size
+    running = size > 0
+    for _ in range(limit):
+        if not bool(running.any()):
+            break
+        bent = objective.curvature_product(u, search, lanes)
+        curvature = lane_dot(search, bent)
+        running = running & (curvature > 0)
+        length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
+        direction = direction + length[:, None, None] * search
+        residual = residual - length[:, None, None] * bent
+        solved = precondition(residual)
+        shrunk = lane_dot(residual, solved)
+        running = running & (shrunk > target)
+        search = solved + torch.where(running, shrunk / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
+        size = torch.where(running, shrunk, size)
+    return objective.project(direction)

@@ -1,0 +1,128 @@
+"""L-BFGS around a preconditioner: one exact gradient a step, curvature remembered on top of a good first guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Objective
+from torchlogit.preconditioners import InverseCurvature, Preconditioner
+from torchlogit.solvers.base import State, lane_dot, start_state
+from torchlogit.solvers.conjugate_gradient import newton_direction
+from torchlogit.solvers.line_search import search
+
+# A step that leaves more than this share of the squared gradient (in P's norm) was slow; two in a row rebuild P.
+_SLOW = 0.5
+_MEMORY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LBFGSState(State):
+    """A state with the age of its preconditioner and the number of slow steps in a row."""
+
+    age: int = 0
+    slow: int = 0
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Two-loop recursion (Nocedal, 1980) whose initial inverse Hessian is the preconditioner.
+
+    Parameters
+    ----------
+    preconditioner : Preconditioner
+    tol : float
+        Below it the estimated excess is confirmed by conjugate gradients on the true curvature: with a diagonal
+        preconditioner the recursion alone underestimates what is left along soft directions.
+    patience : int, default=2
+        Slow steps in a row, and steps since the last build, after which the preconditioner is rebuilt.
+    confirm : int, default=60
+        Most products of a confirmation.
+    """
+
+    preconditioner: Preconditioner
+    tol: float
+    patience: int = 2
+    confirm: int = 60
+    name: str = "lbfgs"
+
+    def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
+        """Evaluate, and build the preconditioner."""
+        evaluation = objective.value_gradient(u, lanes)
+        curvature = self.preconditioner.build(objective, u, lanes)
+        start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
+        names = State.__dataclass_fields__
+        return self._aim(objective, LBFGSState(**{name: getattr(start, name) for name in names}))
+
+    def step(self, objective: Objective, state: State) -> State:
+        """Line search along the state's direction, then remember and aim anew."""
+        assert isinstance(state, LBFGSState)
+        moved = search(objective, state)
+        if bool(moved.stalled.any()) and state.age > 0:
+            # Old curvature may be to blame: start again from fresh curvature before giving up.
+            curvature = self.preconditioner.build(objective, state.u, state.lanes)
+            again = replace(state, curvature=curvature, memory=(), age=0, slow=0, trials=moved.trials)
+            return self._aim(objective, again)
+        u = objective.project(moved.u)
+        gradient = moved.evaluation.gradient
+        before = lane_dot(state.gradient, state.curvature.solve(state.gradient))
+        after = lane_dot(gradient, state.curvature.solve(gradient))
+        slow = state.slow + 1 if bool((after > _SLOW * before).any()) else 0
+        memory = (*state.memory[-(_MEMORY - 1) :], (u - state.u, gradient - state.gradient))
+        curvature: InverseCurvature = state.curvature
+        age = state.age + 1
+        if slow >= self.patience and age > self.patience:
+            curvature, memory, age, slow = self.preconditioner.build(objective, u, state.lanes), (), 0, 0
+        return self._aim(
+            objective,
+            replace(
+                state,
+                u=u,
+                value=moved.evaluation.value,
+                gradient=gradient,
+                margin=moved.evaluation.margin,
+                curvature=curvature,
+                step_length=moved.length,
+                trials=moved.trials,
+                stalled=moved.stalled,
+                memory=memory,
+                age=age,
+                slow=slow,
+            ),
+        )
+
+    def _aim(self, objective: Objective, state: LBFGSState) -> LBFGSState:
+        """Fill in direction and excess."""
+
+        def inverse(vector: Tensor) -> Tensor:
+            return objective.project(_two_loop(state, vector))
+
+        direction = -inverse(state.gradient)
+        if bool((state.kkt <= self.tol).all()):
+            tolerance = torch.full_like(state.value, 0.1)
+            direction = newton_direction(
+                objective, state.u, state.lanes, state.gradient, inverse, tolerance, self.confirm
+            )
+        uphill = lane_dot(state.gradient, direction) >= 0
+        direction = torch.where(uphill[:, None, None], -state.gradient, direction)
+        return replace(state, direction=direction, excess=-0.5 * lane_dot(state.gradient, direction))
+
+
+def _two_loop(state: State, vector: Tensor) -> Tensor:
+    """The inverse Hessian that the memory implies, times ``vector (A, K, D)``."""
+    used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for s, y in reversed(state.memory):
+        product = lane_dot(s, y)
+        # A lane whose pair carries no curvature (it stood still) leaves it out: rho = 0.
+        useful = product > 1e-14 * (lane_dot(s, s) * lane_dot(y, y)).sqrt()
+        rho = torch.where(useful, 1 / torch.where(useful, product, 1.0), 0.0)
+        alpha = rho * lane_dot(s, vector)
+        vector = vector - alpha[:, None, None] * y
+        used.append((s, y, rho, alpha))
+    result = state.curvature.solve(vector)
+    for s, y, rho, alpha in reversed(used):
+        beta = rho * lane_dot(y, result)
+        result = result + (alpha - beta)[:, None, None] * s
+    return result

@@ -1,0 +1,93 @@
+"""The trace of a fit: one record a step, as plain data, written by the driver."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+Record = dict[str, Any]
+
+
+class Trace(Sequence[Mapping[str, Any]]):
+    """A sequence of records, oldest first.
+
+    A record describes the state *before* its update (the last describes the result). Fields of an exact fit:
+
+    - ``step``: number of the state, from 0.
+    - ``objective``: mean loss plus penalty; exactly what is minimised.
+    - ``gradient_norm``: Euclidean norm of its gradient in raw coefficients and intercept.
+    - ``kkt``, ``excess``: the two halves of the certificate.
+    - ``step_length``, ``trials``: length of the step taken from here, and points evaluated to find it (0 at the end).
+    - ``passes``: reads of all rows so far.
+    - ``rows_per_second``, ``bytes_per_second``: of the reads since the last record.
+    - ``seconds``: mapping with ``read`` (inside sweeps over rows) and ``total``, both since the last record.
+    - ``theta``: raw coefficients, ``(K, p + 1)`` nested lists with the intercept last; None above 1,000 numbers.
+
+    Examples
+    --------
+    >>> trace = Trace([{"step": 0, "objective": 0.69}, {"step": 1, "objective": 0.41}])
+    >>> trace[-1]["objective"], len(trace)
+    (0.41, 2)
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._records: list[Record] = [dict(record) for record in records]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record; nothing is ever changed or removed."""
+        self._records.append(dict(record))
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Trace: ...
+    def __getitem__(self, index: int | slice) -> Record | Trace:
+        """A record, or a shorter trace."""
+        return Trace(self._records[index]) if isinstance(index, slice) else dict(self._records[index])
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Records, oldest first."""
+        return (dict(record) for record in self._records)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal records in the same order."""
+        return isinstance(other, Trace) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """The ends of the trace in a line."""
+        if not self._records:
+            return "Trace(empty)"
+        first, last = self._records[0], self._records[-1]
+        return (
+            f"Trace({len(self)} records: objective {first.get('objective'):.6g} -> {last.get('objective'):.6g}, "
+            f"kkt {last.get('kkt', float('nan')):.2g})"
+        )
+
+    def to_frame(self) -> Any:
+        """The records as a pandas DataFrame, one row each (pandas must be installed)."""
+        import pandas as pd
+
+        return pd.DataFrame(self._records)
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON object a line; numbers keep every digit."""
+        lines = "".join(json.dumps(record) + "\n" for record in self._records)
+        target = Path(path)
+        temporary = target.with_name(target.name + ".partial")
+        temporary.write_text(lines, encoding="utf-8")
+        temporary.replace(target)
+
+    @classmethod
+    def from_jsonl(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read what `to_jsonl` wrote."""
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return cls(json.loads(line) for line in lines if line.strip())
