@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 from torchlogit._version import __version__
 
 if TYPE_CHECKING:
+    from torchlogit.encode import TableEncoder
     from torchlogit.estimator import LogisticRegression
+    from torchlogit.model_file import load, save
+    from torchlogit.scanning import scan
     from torchlogit.trace import Trace
 
 _HOMES = {
     "LogisticRegression": "torchlogit.estimator",
+    "TableEncoder": "torchlogit.encode",
     "Trace": "torchlogit.trace",
+    "load": "torchlogit.model_file",
+    "save": "torchlogit.model_file",
+    "scan": "torchlogit.scanning",
 }
 
-__all__ = ["LogisticRegression", "Trace", "__version__"]
+__all__ = ["LogisticRegression", "TableEncoder", "Trace", "__version__", "load", "save", "scan"]
 
 
 def __getattr__(name: str) -> Any:

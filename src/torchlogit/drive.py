@@ -54,12 +54,17 @@ class _Progress:
 
 @dataclass(slots=True)
 class Run:
-    """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop."""
+    """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop.
+
+    With ``sampled`` the rows stand for more than themselves: a lane whose margins are all positive stops, because more
+    steps would only lead further away, but nothing is concluded about separation, and no time is spent on it.
+    """
 
     objective: Objective
     solver: Solver
     options: FitOptions
     null_value: float | None = None  # objective at zero: a start that is worse is not used
+    sampled: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     state: State | None = None
     iterations: int = 0
@@ -135,11 +140,11 @@ def _judge(
     if not math.isfinite(float(state.value[i])):
         raise FloatingPointError("the objective is not finite")
     if unpenalised and not objective.has_offset and float(state.margin[i]) > 0:
-        separation = complete_separation(objective, state, i)
+        separation = None if run.sampled else complete_separation(objective, state, i)
         return _outcome(state, i, steps, Status.SEPARATED, separation)
     if _certified(state, i, options.tol):
         first, best = certified.get(lane, (steps, None))
-        if best is None and unpenalised:
+        if best is None and unpenalised and not run.sampled:
             ended = _separated(objective, state, i, steps)
             if ended is not None:
                 return ended
@@ -152,7 +157,8 @@ def _judge(
     moving = run.progress.setdefault(lane, _Progress()).see(float(state.value[i]), float(state.kkt[i]))
     stuck = bool(state.stalled[i]) or not moving
     if steps >= options.max_iter or stuck:
-        ended = _separated(objective, state, i, steps) if unpenalised and steps > 0 else None
+        judged = unpenalised and steps > 0 and not run.sampled
+        ended = _separated(objective, state, i, steps) if judged else None
         if ended is not None and ended.status is not Status.UNDECIDED:
             return ended
         return _outcome(state, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)

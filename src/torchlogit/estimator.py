@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -32,6 +31,7 @@ from torchlogit.inputs import (
     training_labels,
 )
 from torchlogit.losses import loss_for
+from torchlogit.parameters import check_parameters, device_of, familiar_message, seed_of
 from torchlogit.penalties import ElasticNet
 from torchlogit.prediction import (
     Solution,
@@ -46,17 +46,8 @@ from torchlogit.prediction import (
 from torchlogit.problem import FitOptions, LaneResult
 from torchlogit.rows import LazyRows
 from torchlogit.sources import MemorySource
+from torchlogit.threads import sparing_threads
 
-# What scikit-learn says when a solver has used up its iterations: warning filters written for it keep working.
-_BUDGET_MESSAGES = {
-    "lbfgs": "lbfgs failed to converge after {} iteration(s). ",
-    "liblinear": "Liblinear failed to converge, increase the number of iterations. ",
-    "newton-cg": "newton-cg failed to converge. Increase the number of iterations. ",
-    "newton-cholesky": "Newton solver did not converge after {} iterations. ",
-    "sag": "The max_iter was reached which means the coef_ did not converge. ",
-    "saga": "The max_iter was reached which means the coef_ did not converge. ",
-}
-_SOLVERS = ("auto", *_BUDGET_MESSAGES)
 # Where the means' share of the linear predictor is this large, predictions subtract the means first.
 _FAR_FROM_CENTRE = 1e3
 
@@ -148,9 +139,9 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
     (True, 0.958)
     >>> clf.status_
     'Converged: the certificate holds.'
-    >>> clf.predict_proba(X[:2]).round(3)
-    array([[1.   , 0.   ],
-           [0.999, 0.001]])
+    >>> clf.predict_proba(X[19:21]).round(3)
+    array([[0.014, 0.986],
+           [0.005, 0.995]])
     """
 
     def __init__(
@@ -225,8 +216,8 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the certificate does not hold; ``status_`` names the cause.
         """
-        strength = _check_parameters(self)
-        features = training_features(self, X, _device(self.device))
+        strength = check_parameters(self)
+        features = training_features(self, X, device_of(self.device))
         labels = training_labels(self, features, y)
         classes, codes = encode_labels(labels)
         if self.solver == "liblinear" and classes.size > 2:
@@ -247,10 +238,11 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
             self._start(loss.outputs, source.features),
             offsets is not None,
         )
-        options = FitOptions(float(self.tol), int(self.max_iter), _seed(self.random_state))
-        self._run(problem, options, features, classes)
+        options = FitOptions(float(self.tol), int(self.max_iter), seed_of(self.random_state))
+        with sparing_threads(source, loss.outputs):
+            self._run(problem, options, features, classes)
         if not self.converged_:
-            warnings.warn(_familiar(self) + self.status_, ConvergenceWarning, stacklevel=2)
+            warnings.warn(familiar_message(self) + self.status_, ConvergenceWarning, stacklevel=2)
         return self
 
     def _run(self, problem: Problem, options: FitOptions, features: Features, classes: NDArray[Any]) -> None:
@@ -260,10 +252,13 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
             fit = Fit(problem, options, None if names is None else lambda j: str(names[j]))
         except NonFiniteError as error:
             raise _non_finite_message(self, features, error) from None
+        observer = getattr(self, "_observer", None)  # the command line's progress bar
         try:
             for _, record in fit.steps():
                 if self.verbose:
                     sys.stderr.write(_verbose_line(record))
+                if observer is not None:
+                    observer(record)
         except KeyboardInterrupt:
             if fit.run.state is not None:
                 self._publish(fit, fit.results()[0], features, classes)
@@ -335,14 +330,14 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         solution = self._current_solution()
         if is_tensor(X):
             tensor = dense_tensor(self, X, reset=False)
-            eta = tensor_linear_predictor(solution, tensor)
+            outputs = tensor_linear_predictor(solution, tensor)
             offsets = self._offsets(offset, tensor.shape[0])
             if offsets is not None:
-                eta = eta + torch.from_numpy(offsets).to(eta.device)
-            if not bool(torch.isfinite(eta).all()):
+                outputs = outputs + torch.from_numpy(offsets).to(outputs.device)
+            if not bool(torch.isfinite(outputs).all()):
                 values = tensor.values() if tensor.layout == torch.sparse_csr else tensor
                 assert_all_finite(values.cpu().numpy(), estimator_name=type(self).__name__, input_name="X")
-            return eta, tensor.dtype
+            return outputs, tensor.dtype
         array = numeric_array(self, X, reset=False)
         eta = linear_predictor(solution, array)
         offsets = self._offsets(offset, array.shape[0])
@@ -454,8 +449,8 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
             y, sample_weight = lazy_labels(X, sample_weight)
         if y is None:
             raise ValueError(f"{type(self).__name__}.score requires y, but it is None.")
-        predicted = as_array(self.predict(X, offset))
-        return float(accuracy_score(as_array(y), predicted, sample_weight=None if sample_weight is None else as_array(sample_weight)))
+        weight = None if sample_weight is None else as_array(sample_weight)
+        return float(accuracy_score(as_array(y), as_array(self.predict(X, offset)), sample_weight=weight))
 
     def explain(self, X: Any, offset: Any = None) -> Any:
         """Each column's share of the linear predictor, row by row.
@@ -492,128 +487,6 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         return shares(self._current_solution(), array, self._offsets(offset, array.shape[0]))
 
 
-# -- parameters -----------------------------------------------------------------------------------------------------
-
-
-def _check_parameters(estimator: LogisticRegression) -> float:
-    """Validate, warn as scikit-learn does, and return the effective C."""
-    strength, l1_ratio = _penalty(estimator)
-    _number(estimator, "tol", Real, lambda v: v >= 0, "a number of at least 0")
-    _number(estimator, "max_iter", Integral, lambda v: v >= 0, "an integer of at least 0")
-    _number(estimator, "intercept_scaling", Real, lambda v: v > 0, "a number above 0")
-    for name in ("dual", "fit_intercept", "warm_start"):
-        if not isinstance(getattr(estimator, name), (bool, np.bool_)):
-            raise ValueError(f"{name} must be True or False, got {getattr(estimator, name)!r}")
-    if estimator.solver not in _SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(_SOLVERS)}, got {estimator.solver!r}")
-    if estimator.class_weight is not None and not isinstance(estimator.class_weight, dict) and (
-        not isinstance(estimator.class_weight, str) or estimator.class_weight != "balanced"
-    ):
-        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {estimator.class_weight!r}")
-    if l1_ratio:
-        raise ValueError(
-            f"l1_ratio={l1_ratio:g}: L1 and elastic-net penalties are not available yet; use l1_ratio=0 (L2) or "
-            "C=np.inf (no penalty)"
-        )
-    _warn_without_effect(estimator)
-    return strength
-
-
-def _penalty(estimator: LogisticRegression) -> tuple[float, float]:
-    """Effective C and l1_ratio, with scikit-learn 1.9's rules and warnings for ``penalty``."""
-    _number(estimator, "C", Real, lambda v: v > 0, "a number above 0 (np.inf means no penalty)")
-    ratio, penalty, strength = estimator.l1_ratio, estimator.penalty, float(estimator.C)
-    if ratio is None:
-        if penalty == "elasticnet":
-            raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
-        warnings.warn(
-            "'l1_ratio=None' was deprecated in scikit-learn 1.8; use l1_ratio=0 for the L2 penalty.",
-            FutureWarning,
-            stacklevel=4,
-        )
-        ratio = 0.0
-    if not isinstance(ratio, Real) or not 0 <= ratio <= 1:
-        raise ValueError(f"l1_ratio must be a number between 0 and 1, got {ratio!r}")
-    if isinstance(penalty, str) and penalty == "deprecated":
-        return strength, float(ratio)
-    if penalty is not None and (not isinstance(penalty, str) or penalty not in ("l1", "l2", "elasticnet")):
-        raise ValueError(f"penalty must be 'l1', 'l2', 'elasticnet' or None, got {penalty!r}")
-    warnings.warn(
-        "'penalty' was deprecated in scikit-learn 1.8 and is going away. Leave it out: l1_ratio=0 is the L2 penalty, "
-        "l1_ratio=1 the L1 penalty, a value between them elastic net, and C=np.inf no penalty.",
-        FutureWarning,
-        stacklevel=4,
-    )
-    if penalty is None:
-        if estimator.C != 1.0:
-            warnings.warn(
-                "Setting penalty=None will ignore the C and l1_ratio parameters", UserWarning, stacklevel=4
-            )
-        return float("inf"), 0.0
-    if penalty in ("l1", "l2"):
-        own = float(penalty == "l1")
-        if ratio != own:
-            warnings.warn(
-                f"Inconsistent values: penalty={penalty} with l1_ratio={estimator.l1_ratio}. penalty is deprecated. "
-                "Please use l1_ratio only.",
-                UserWarning,
-                stacklevel=4,
-            )
-        return strength, own
-    return strength, float(ratio)
-
-
-def _warn_without_effect(estimator: LogisticRegression) -> None:
-    if estimator.n_jobs is not None:
-        warnings.warn(
-            f"'n_jobs' has no effect (you gave n_jobs={estimator.n_jobs}); leave it out.", FutureWarning, stacklevel=4
-        )
-    if estimator.dual:
-        warnings.warn("'dual' has no effect: the optimum is the same; leave it out.", UserWarning, stacklevel=4)
-    if estimator.intercept_scaling != 1:
-        warnings.warn(
-            "'intercept_scaling' has no effect: the intercept is not penalised; leave it out.",
-            UserWarning,
-            stacklevel=4,
-        )
-    if estimator.solver == "liblinear":
-        warnings.warn(
-            "solver='liblinear' penalises the intercept in scikit-learn; torchlogit never does, so coefficients differ "
-            "slightly. Leave solver at 'auto' to confirm.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _number(estimator: LogisticRegression, name: str, kind: Any, valid: Any, wanted: str) -> None:
-    value = getattr(estimator, name)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind) or not valid(value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _seed(random_state: Any) -> int:
-    if random_state is None:
-        return 0
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _device(device: Any) -> torch.device | None:
-    """None for 'auto'; an error where the machine lacks the device."""
-    if isinstance(device, str) and device == "auto":
-        return None
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}: {error}") from None
-    if chosen.type == "mps":
-        raise ValueError("device='mps' has no float64, which the certificate needs; use device='cpu'")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: torch sees no CUDA device on this machine; use device='cpu'")
-    return chosen
-
-
 # -- small helpers --------------------------------------------------------------------------------------------------
 
 
@@ -625,13 +498,6 @@ def _offset_of(features: Features, offset: Any) -> Any:
 
 def _cast(values: Any, dtype: Any) -> Any:
     return values.to(dtype) if is_tensor(values) else values.astype(dtype, copy=False)
-
-
-def _familiar(estimator: LogisticRegression) -> str:
-    """scikit-learn's own words for a used-up budget, where one of its solvers was asked for."""
-    if estimator.n_iter_[0] < estimator.max_iter:
-        return ""
-    return _BUDGET_MESSAGES.get(estimator.solver, "").format(estimator.n_iter_[0])
 
 
 def _verbose_line(record: dict[str, Any]) -> str:
@@ -648,6 +514,6 @@ def _non_finite_message(estimator: LogisticRegression, features: Features, error
     column = f"column {error.column}" if names is None else f"column '{names[error.column]}'"
     where = f"row {error.row}" if features.lazy is None else features.lazy.place(error.row)
     return ValueError(
-        f"Input X contains {what}. The first is in {where}, {column}. {type(estimator).__name__} does not accept missing "
-        "values: drop or fill those rows, or put a TableEncoder before the model, which does."
+        f"Input X contains {what}. The first is in {where}, {column}. {type(estimator).__name__} does not accept "
+        "missing values: drop or fill those rows, or put a TableEncoder before the model, which does."
     )

@@ -121,7 +121,7 @@ class Fit:
             return objective.zeros()
         sample = objective.on(self._choice.warm)
         options = FitOptions(tol=max(self.options.tol, 1e-4), max_iter=_WARM_STEPS, seed=self.options.seed)
-        warm = _WarmRun(sample, self._choice.warm_solver, options)
+        warm = Run(sample, self._choice.warm_solver, options, sampled=True)
         for _ in iterate(warm, objective.zeros()):
             pass
         return torch.stack([warm.outcomes[lane].u for lane in range(objective.lanes)])
@@ -157,6 +157,7 @@ class Fit:
             kkt=outcome.kkt,
             excess=outcome.excess,
             tol=self.options.tol,
+            excess_limit=0.1 * self.options.tol * outcome.value,
             iterations=outcome.iterations,
             columns=columns,
             its=its,
@@ -168,16 +169,12 @@ class Fit:
             return "", ""
         width = self.objective.width - 1
         if separation.columns == (width,):
-            return "the intercept alone", "the intercept"
+            return "the intercept alone", "the intercept has"
         names = [f"'{self.column_name(j)}'" for j in separation.columns]
         if len(names) == 1:
-            return f"column {names[0]} alone", "its coefficient"
+            return f"column {names[0]} alone", "its coefficient has"
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        return f"columns {shown}", "their coefficients have none:"
-
-
-class _WarmRun(Run):
-    """A run on a subsample: separation there says nothing about the whole, so margins do not end it."""
+        return f"columns {shown}", "their coefficients have"
 
 
 def _name_non_finite(source: Source) -> ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -282,8 +281,18 @@ def check_labels(estimator: Any, labels: NDArray[Any]) -> NDArray[Any]:
         missing = np.array([value is None or value != value for value in labels], dtype=bool)
         if missing.any():
             raise ValueError(f"Input y contains NaN: the label of row {int(np.flatnonzero(missing)[0])} is missing.")
+        _check_sortable(labels)
     check_classification_targets(labels)
     return labels
+
+
+def _check_sortable(labels: NDArray[Any]) -> None:
+    """Classes are published in sorted order: labels of different types have none."""
+    try:
+        np.unique(labels)
+    except TypeError:
+        kinds = sorted({type(value).__name__ for value in labels})
+        raise ValueError(f"y mixes labels that cannot be sorted ({', '.join(kinds)}); use one type") from None
 
 
 def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -294,11 +303,7 @@ def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
     ValueError
         If there are fewer than two classes.
     """
-    try:
-        classes, codes = np.unique(labels, return_inverse=True)
-    except TypeError:
-        kinds = sorted({type(value).__name__ for value in labels})
-        raise ValueError(f"y mixes labels that cannot be sorted ({', '.join(kinds)}); use one type") from None
+    classes, codes = np.unique(labels, return_inverse=True)
     if classes.size < 2:
         raise ValueError(
             f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
@@ -364,8 +369,3 @@ def row_offsets(offset: Any, rows: int, outputs: int) -> NDArray[np.float64] | N
         row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
         raise ValueError(f"Input offset contains NaN or infinity: row {row}.")
     return values
-
-
-def class_weight_names(class_weight: Any) -> str:
-    """For messages."""
-    return "balanced" if class_weight == "balanced" else str(dict(class_weight) if isinstance(class_weight, Mapping) else class_weight)

@@ -17,15 +17,22 @@ from torch import Tensor
 class Loss(Protocol):
     """What a kernel needs to know about a loss."""
 
-    classes: int
-    outputs: int  # K
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Number of linear predictors a row has, K."""
+        ...
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss ``(rows, M)`` and its first derivative ``(rows, M, K)``."""
         ...
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Second derivative of a row: a ``(rows, M, K)`` diagonal and, for K > 1, ``b`` with off-diagonals ``-b b'``."""
+        """Second derivative of a row: a ``(rows, M, K)`` diagonal and, for K > 1, ``b`` with ``-b b'`` off it."""
         ...
 
     def curvature_product(self, eta: Tensor, target: Tensor, direction: Tensor) -> Tensor:
@@ -47,7 +54,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Binomial:
-    """Two classes, one output: ``log(1 + exp(-m))`` with the margin ``m = eta`` for class 1 and ``-eta`` for class 0."""
+    """Two classes, one output: ``log(1 + exp(-m))`` with the margin ``m = eta`` for class 1, ``-eta`` for class 0."""
 
     classes: int = 2
     outputs: int = 1
@@ -103,16 +110,20 @@ class Multinomial:
     classes: int
 
     @property
-    def outputs(self) -> int:  # type: ignore[override]
+    def outputs(self) -> int:
         """K, one output a class."""
         return self.classes
 
     def _parts(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``index (rows, M, 1)``, ``M``, ``exp(d - M)`` with a zero at the own class, and ``exp(-M)``."""
+        """``index (rows, M, 1)``, ``M``, ``exp(d - M)`` with a zero at the own class, and ``exp(-M)``.
+
+        ``d - M`` is ``eta`` minus its maximum, whatever the own class: with ``eta_y`` far below, ``d`` has lost what
+        tells the others apart.
+        """
         index = target.to(torch.int64).expand(eta.shape[:2])[..., None]
-        difference = eta - eta.gather(-1, index)
-        top = difference.amax(-1, keepdim=True)  # at least 0: the own class is among them
-        other = torch.exp(difference - top).scatter(-1, index, 0.0)
+        highest = eta.amax(-1, keepdim=True)
+        top = highest - eta.gather(-1, index)  # at least 0: the own class is among them
+        other = torch.exp(eta - highest).scatter(-1, index, 0.0)
         return index, top, other, torch.exp(-top)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
@@ -131,29 +142,33 @@ class Multinomial:
         first = (other / total).scatter(-1, index, -rest / total)
         return value, first
 
-    def _probability(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``index``, ``p (rows, M, K)`` and ``1 - p``, both to relative precision at the own class."""
-        index, _, other, own = self._parts(eta, target)
+    def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.
+
+        Only one class can have a ``p`` above a half, and lose digits in ``1 - p``; there it is a sum of the others.
+        """
+        index = eta.argmax(-1, keepdim=True)
+        other = torch.exp(eta - eta.gather(-1, index)).scatter(-1, index, 0.0)
         rest = other.sum(-1, keepdim=True)
-        total = rest + own
-        p = (other / total).scatter(-1, index, own / total)
+        total = 1 + rest
+        p = (other / total).scatter(-1, index, 1 / total)
         complement = (1 - p).scatter(-1, index, rest / total)
         return index, p, complement
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """``diag(p (1 - p))`` and off-diagonals ``-p p'``."""
-        _, p, complement = self._probability(eta, target)
+        _, p, complement = self._probability(eta)
         return p * complement, p
 
     def curvature_product(self, eta: Tensor, target: Tensor, direction: Tensor) -> Tensor:
-        """``p * (v - p'v)`` with v taken relative to the own class, so that nothing cancels when ``p_y`` is near 1."""
-        index, p, _ = self._probability(eta, target)
+        """``p * (v - p'v)`` with v taken relative to the most probable class: nothing cancels where its p is near 1."""
+        index, p, _ = self._probability(eta)
         relative = direction - direction.gather(-1, index)
         return p * (relative - (p * relative).sum(-1, keepdim=True))
 
     def curvature_root(self, eta: Tensor, target: Tensor) -> Tensor:
         """``(I - q q') diag(q)`` with ``q = sqrt(p)``: a projector times a diagonal, so ``B'B = diag(p) - p p'``."""
-        _, p, complement = self._probability(eta, target)
+        _, p, complement = self._probability(eta)
         q = p.sqrt()
         projector = -q[..., :, None] * q[..., None, :]
         projector.diagonal(dim1=-2, dim2=-1).copy_(complement)

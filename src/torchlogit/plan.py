@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torchlogit.class_curvature import ClassCholesky
 from torchlogit.kernels import Kernel
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
 from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Preconditioner
 from torchlogit.problem import FitOptions
-from torchlogit.sources import Source
 from torchlogit.solvers import LBFGS, Newton, Solver
+from torchlogit.sources import Source
 
 # A matrix of S x S must fit (128 MiB at 4,000), and its factor cost little beside the reads of the rows.
 _LARGEST_MATRIX = 4_000
@@ -92,7 +93,8 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     S <= 4,000                  rows * S^2 <= 3e10             Newton, Cholesky of the whole Hessian at every step
     S <= 4,000                  more, two classes              L-BFGS around a subsample's Hessian
     S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian
-    S > 4,000, p < 4,000        many classes                   Newton-CG in the Gram eigenbasis
+    S > 4,000, p < 4,000        many classes                   Newton-CG, Cholesky of each class's Hessian; where those
+                                                               cost too much, in the Gram eigenbasis
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
     """
@@ -116,9 +118,9 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
         solver = Newton(preconditioner, options.tol)
         reason = f"{shape}: many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
     elif outputs > 1 and width <= _LARGEST_MATRIX:
-        preconditioner = GramEigenbasis(sample or objective.source)
-        solver = Newton(preconditioner, options.tol)
-        reason = f"{shape}: the Hessian ({size:,} x {size:,}) does not fit, its blocks in a shared basis do"
+        solver = _many_classes(objective, sample or objective.source, options.tol)
+        preconditioner = solver.preconditioner
+        reason = f"{shape}: the Hessian ({size:,} x {size:,}) does not fit, its blocks do"
     else:
         preconditioner = HessianDiagonal()
         solver = LBFGS(preconditioner, options.tol)
@@ -144,8 +146,16 @@ def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Sol
     if size <= _LARGEST_MATRIX and warm.rows * float(size) ** 2 <= 2 * _EXACT_OPERATIONS:
         return Newton(HessianCholesky(), tol)
     if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
-        return Newton(GramEigenbasis(warm), tol)
+        return _many_classes(objective, warm, tol)
     return LBFGS(HessianDiagonal(), tol)
+
+
+def _many_classes(objective: Objective, rows: Source, tol: float) -> Newton:
+    """Conjugate gradients preconditioned by each class's own curvature."""
+    blocks = ClassCholesky(rows)
+    if blocks.fits(objective):
+        return Newton(blocks, tol, patience=blocks.products(objective))
+    return Newton(GramEigenbasis(rows), tol)
 
 
 __all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective"]

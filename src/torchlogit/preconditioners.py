@@ -24,7 +24,10 @@ _QR_OPERATIONS = 2e11
 class InverseCurvature(Protocol):
     """``P``, for A active lanes."""
 
-    exact: bool  # the inverse of the whole second derivative at the point where it was built
+    @property
+    def exact(self) -> bool:
+        """Whether it is the inverse of the whole second derivative at the point where it was built."""
+        ...
 
     def solve(self, gradient: Tensor) -> Tensor:
         """``P @ gradient``, both ``(A, K, D)``."""
@@ -38,7 +41,10 @@ class InverseCurvature(Protocol):
 class Preconditioner(Protocol):
     """Builds an inverse curvature."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in a plan."""
+        ...
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> InverseCurvature:
         """At ``u (A, K, D)``."""
@@ -197,15 +203,29 @@ def _spectral(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor) -
     operations = 2.0 * objective.source.rows * objective.outputs * size**2
     if operations <= _QR_OPERATIONS:
         singular, vectors = torch.linalg.svd(_factor_rows(objective, u, lanes, hessian) / scale)[1:]
-        seen = singular > 4e-15 * size**0.5 * singular[0]
-        inverse = singular[seen].square().reciprocal()
         vectors = vectors.T
+        noise = _rounding(objective, lanes, scale, u.shape[1]) @ vectors.square()
+        seen = singular > torch.clamp(2 * noise.sqrt(), min=4e-15 * size**0.5 * float(singular[0]))
+        inverse = singular[seen].square().reciprocal()
     else:
         eigenvalues, vectors = torch.linalg.eigh(hessian / scale / scale[:, None])
-        seen = eigenvalues > 1e-15 * size * eigenvalues[-1]
+        noise = _rounding(objective, lanes, scale, u.shape[1]) @ vectors.square()
+        seen = eigenvalues > torch.clamp(4 * noise, min=1e-15 * size * float(eigenvalues[-1]))
         inverse = eigenvalues[seen].reciprocal()
     hidden = vectors[:, ~seen] if bool((~seen).any()) else None
     return _Factor(scale, vectors=vectors[:, seen], inverse=inverse, hidden=hidden)
+
+
+def _rounding(objective: Objective, lanes: Tensor, scale: Tensor, outputs: int) -> Tensor:
+    """Squared rounding of each weighted, unit-diagonal column ``(S,)``.
+
+    A direction along which the rows differ by no more than this has no curvature that the data can tell from none.
+    """
+    rounding = objective.moments.rounding(objective.fit_intercept)[lanes[0]]
+    columns = torch.cat([rounding, rounding.new_zeros(1)]).expand(outputs, -1)
+    norms = scale.reshape(outputs, -1)
+    share = norms[:, -1:] / norms if objective.fit_intercept else torch.ones_like(norms)
+    return (columns * share).square().reshape(-1)
 
 
 def _factor_rows(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor) -> Tensor:
@@ -236,7 +256,7 @@ class EigenbasisInverse:
     exact: bool = False
 
     def solve(self, gradient: Tensor) -> Tensor:
-        """Rotate, divide, rotate back; the mean over classes, which the objective cannot see, is removed."""
+        """Into the basis, divide, back; the mean over classes, which the objective cannot see, is removed."""
         solved = (self.inverse * (gradient @ self.vectors)) @ self.vectors.T
         return solved - solved.mean(-2, keepdim=True)
 
@@ -245,12 +265,18 @@ class EigenbasisInverse:
         return replace(self, inverse=self.inverse[keep])
 
 
+# Least entry of the penalty's metric, in standardised units, where a column's own curvature is about one.
+_METRIC_FLOOR = 1e-6
+
+
 @dataclass(frozen=True)
 class GramEigenbasis:
-    """Each class's own curvature, diagonal in the eigenbasis that all classes share (that of ``Z'Z``).
+    """Each class's own curvature, diagonal in a basis that all classes share.
 
-    For many classes times many columns, where the whole second derivative would not fit. The basis and the diagonal
-    come from a resident subsample.
+    For many classes times many columns, where the whole second derivative would not fit. The basis diagonalises the
+    Gram matrix ``Z'Z`` and the penalty together (generalised eigenvectors): in standardised units the penalty of
+    a rare column is thousands of times that of a common one, and a basis of the Gram matrix alone would smear it
+    over all. Basis and diagonal come from a resident subsample.
     """
 
     sample: Source
@@ -262,21 +288,30 @@ class GramEigenbasis:
         sample = objective.on(self.sample)
         lane = int(lanes[0])
         if lane not in self._basis:  # the rows' own geometry: it does not depend on the point
-            gram = u.new_zeros(objective.width, objective.width)
-            for rows, _, _, share in sample.curved_rows(u[:1], lanes[:1]):
-                gram += (rows * share[:, None]).T @ rows
-            self._basis[lane] = torch.linalg.eigh(gram)[1]
+            self._basis[lane] = _shared_basis(sample, u[:1], lanes[:1])
         vectors = self._basis[lane]
-        diagonal = torch.stack([self._rotated(sample, u[i : i + 1], lanes[i : i + 1], vectors) for i in range(len(u))])
-        floor = 1e-8 * diagonal.amax((1, 2), keepdim=True)
+        diagonal = torch.stack(
+            [_basis_diagonal(sample, u[i : i + 1], lanes[i : i + 1], vectors) for i in range(u.shape[0])]
+        )
+        floor = 1e-10 * diagonal.amax((1, 2), keepdim=True)
         return EigenbasisInverse(vectors, 1 / torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0))
 
-    @staticmethod
-    def _rotated(sample: Objective, u: Tensor, lanes: Tensor, vectors: Tensor) -> Tensor:
-        """Diagonal of each class's curvature in the basis, ``(K, D)``."""
-        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
-        diagonal = (ridge @ vectors.square()).expand(u.shape[1], -1).clone()
-        for rows, eta, target, share in sample.curved_rows(u, lanes):
-            bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
-            diagonal += bend.T @ (rows @ vectors).square()
-        return diagonal
+
+def _shared_basis(sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
+    """``V (D, D)`` with ``V'Z'ZV`` diagonal and ``V'RV = I``, R the penalty's metric."""
+    gram = u.new_zeros(sample.width, sample.width)
+    for rows, _, _, share in sample.curved_rows(u, lanes):
+        gram += (rows * share[:, None]).T @ rows
+    ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
+    root = torch.clamp(ridge, min=_METRIC_FLOOR).sqrt()
+    return torch.linalg.eigh(gram / root / root[:, None])[1] / root[:, None]
+
+
+def _basis_diagonal(sample: Objective, u: Tensor, lanes: Tensor, vectors: Tensor) -> Tensor:
+    """Diagonal of each class's curvature in the basis, ``(K, D)``."""
+    ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
+    diagonal = (ridge @ vectors.square()).expand(u.shape[1], -1).clone()
+    for rows, eta, target, share in sample.curved_rows(u, lanes):
+        bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
+        diagonal += bend.T @ (rows @ vectors).square()
+    return diagonal

@@ -43,7 +43,7 @@ class Solution:
     @property
     def outputs(self) -> int:
         """K."""
-        return self.coef.shape[0]
+        return int(self.coef.shape[0])
 
     def base(self) -> NDArray[np.float64]:
         """The linear predictor of a row whose shares are all zero, ``(K,)``."""
@@ -122,7 +122,8 @@ def shares(solution: Solution, X: Any, offset: NDArray[np.float64] | None) -> An
     ndarray of shape (n, p + 1) for one output, (n, K, p + 1) for more; csr_array for a sparse X with one output.
     """
     rows = X.shape[0]
-    base = np.broadcast_to(solution.intercept if scipy.sparse.issparse(X) else solution.base(), (rows, solution.outputs))
+    alone = solution.intercept if scipy.sparse.issparse(X) else solution.base()
+    base = np.broadcast_to(alone, (rows, solution.outputs))
     base = base if offset is None else base + offset
     if scipy.sparse.issparse(X) and solution.outputs == 1:
         scaled = scipy.sparse.csr_array(X, dtype=np.float64, copy=True)

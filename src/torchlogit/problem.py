@@ -237,7 +237,8 @@ class Status(enum.Enum):
 
     CONVERGED = "Converged: the certificate holds."
     MAX_ITER = (
-        "Not converged: the budget of {max_iter} iterations is used up (certificate {kkt:.2g}, wanted {tol:.2g}). "
+        "Not converged: the budget of {max_iter} iterations is used up (certificate {kkt:.2g} and excess "
+        "{excess:.2g}, wanted {tol:.2g} and {excess_limit:.2g}). "
         "Increase the number of iterations (max_iter), or accept a larger tol."
     )
     SEPARATED = (
@@ -245,12 +246,12 @@ class Status(enum.Enum):
         "maximum and the coefficients grow without end. Add a penalty (a finite C), or use the rule itself."
     )
     QUASI_SEPARATED = (
-        "Not converged: the classes are quasi-completely separated by {columns}: without a penalty {its} has no "
+        "Not converged: the classes are quasi-completely separated by {columns}: without a penalty {its} no "
         "finite best value. Add a penalty (a finite C), drop or merge the column, or collect more rows."
     )
     PRECISION = (
         "Not converged: floating-point precision is exhausted (certificate {kkt:.2g} and excess {excess:.2g}, wanted "
-        "{tol:.2g}); no step improves the objective any more. Accept a larger tol."
+        "{tol:.2g} and {excess_limit:.2g}); no step improves the objective any more. Accept a larger tol."
     )
     UNDECIDED = (
         "Not converged: the certificate holds, but whether the classes are separated could not be decided within the "

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from torchlogit.files import replacing
+
 Record = dict[str, Any]
 
 
@@ -25,6 +27,11 @@ class Trace(Sequence[Mapping[str, Any]]):
     - ``rows_per_second``, ``bytes_per_second``: of the reads since the last record.
     - ``seconds``: mapping with ``read`` (inside sweeps over rows) and ``total``, both since the last record.
     - ``theta``: raw coefficients, ``(K, p + 1)`` nested lists with the intercept last; None above 1,000 numbers.
+
+    Parameters
+    ----------
+    records : iterable of mapping, default=()
+        Records to begin with.
 
     Examples
     --------
@@ -81,10 +88,8 @@ class Trace(Sequence[Mapping[str, Any]]):
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object a line; numbers keep every digit."""
         lines = "".join(json.dumps(record) + "\n" for record in self._records)
-        target = Path(path)
-        temporary = target.with_name(target.name + ".partial")
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(target)
+        with replacing(path) as temporary:
+            temporary.write_text(lines, encoding="utf-8")
 
     @classmethod
     def from_jsonl(cls, path: str | os.PathLike[str]) -> Trace:

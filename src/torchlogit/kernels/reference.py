@@ -17,14 +17,14 @@ from torchlogit.problem import Block, Frame, RowStats
 
 def _softmax_parts(scores: list[float], own: int) -> tuple[float, list[float], list[float]]:
     """Loss, probabilities and their complements of one row."""
-    differences = [score - scores[own] for score in scores]
-    top = max(differences)
-    others = [0.0 if k == own else math.exp(d - top) for k, d in enumerate(differences)]
+    highest = max(scores)
+    top = highest - scores[own]
+    others = [0.0 if k == own else math.exp(score - highest) for k, score in enumerate(scores)]
     rest, mine = math.fsum(others), math.exp(-top)
     total = rest + mine
     loss = math.log1p(rest) if top == 0 else top + math.log(total)
     p = [mine / total if k == own else value / total for k, value in enumerate(others)]
-    complement = [rest / total if k == own else 1 - p[k] for k in range(len(p))]
+    complement = [math.fsum(q for j, q in enumerate(p) if j != k) for k in range(len(p))]
     return loss, p, complement
 
 
@@ -109,12 +109,14 @@ class ReferenceKernel:
             target, weight, _ = self._lane(block, lanes, m)
             for i in range(block.rows):
                 w, z = float(weight[i]), design[i]
+                if w == 0:
+                    continue  # a row that is not there, whatever it holds
                 loss, first, second, margin = self._row(eta[i, m].tolist(), int(target[i]))
                 weight_sum[m] += w
                 loss_sum[m] += w * loss
-                if w > 0:
-                    margin_min[m] = min(float(margin_min[m]), margin)
-                slope, curvature = torch.tensor(first).double(), torch.tensor(second).double()
+                margin_min[m] = min(float(margin_min[m]), margin)
+                slope = torch.tensor(first, dtype=torch.float64)
+                curvature = torch.tensor(second, dtype=torch.float64)
                 row_score = torch.kron(slope, z)
                 gradient[m] += w * torch.outer(slope, z)
                 gram[m] += w * torch.kron(curvature, torch.outer(z, z))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -48,7 +49,8 @@ class SparsePart:
             return self.matrix.to_dense().square().t() @ matrix
         squared = self.matrix.copy()
         squared.sum_duplicates()
-        squared.data **= 2
+        with np.errstate(over="ignore"):  # as in torch; whoever asked sees the infinity and changes the unit
+            squared.data **= 2
         return torch.from_numpy(squared.T @ matrix.numpy())
 
     def dense(self) -> Tensor:

@@ -92,6 +92,13 @@ class TorchKernel:
             return block.target[:, None]
         return block.target[:, _lanes(lanes, points, block.device)]
 
+    def _weighted(self, block: Block, values: Tensor, weight: Tensor) -> Tensor:
+        """``values (rows, M, K)`` times the rows' weights ``(rows, M)``."""
+        if block.weight is None:
+            return values
+        # A row of weight zero is a row that is not there, whatever it holds: 0 * inf must stay 0.
+        return torch.where(weight[..., None] > 0, values * weight[..., None].to(self.dtype), 0.0)
+
     # -- the functions of a kernel ------------------------------------------------------------------------------
 
     def _eta(
@@ -144,9 +151,8 @@ class TorchKernel:
         margin = self.loss.margin(eta, target).to(torch.float64)
         if block.weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
-            # A row of weight zero is a row that is not there, whatever it holds: 0 * inf must stay 0.
-            value = torch.where(weight > 0, value * weight.to(self.dtype), 0.0)
-            slope = torch.where(weight[..., None] > 0, slope * weight[..., None].to(self.dtype), 0.0)
+            value = self._weighted(block, value[..., None], weight)[..., 0]
+            slope = self._weighted(block, slope, weight)
         return RowStats(
             rows=block.rows,
             weight=weight.sum(0),
@@ -165,7 +171,7 @@ class TorchKernel:
         bare = Block(target=block.target)  # the direction has no offset
         along = self._eta(bare, dense, sparse, direction, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        bent = self.loss.curvature_product(eta, target, along) * weight[..., None].to(self.dtype)
+        bent = self._weighted(block, self.loss.curvature_product(eta, target, along), weight)
         return RowStats(
             block.rows, weight.sum(0), product=self._pull_back(dense, sparse, bent, width)
         )  # fmt: skip
@@ -176,7 +182,7 @@ class TorchKernel:
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        bend = self.loss.curvature(eta, target)[0] * weight[..., None].to(self.dtype)
+        bend = self._weighted(block, self.loss.curvature(eta, target)[0], weight)
         flat = bend.reshape(block.rows, points * outputs)
         diagonal = torch.empty(points * outputs, width, dtype=torch.float64, device=block.device)
         column = 0
@@ -212,7 +218,7 @@ class TorchKernel:
             eta = self.linear_predictor(piece, theta, lanes)
             weight = self._weight(piece, lanes, points)
             slope = self.loss.value_first(eta, self._target(piece, lanes, points))[1]
-            slope = slope * weight[..., None].to(self.dtype)
+            slope = self._weighted(piece, slope, weight)
             grams = []
             for m in range(points):
                 scores = (slope[:, m, :, None] * design[:, None, :]).reshape(piece.rows, outputs * width)
@@ -236,13 +242,13 @@ class TorchKernel:
         eta = self.linear_predictor(block, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         bend, outer = self.loss.curvature(eta, target)
-        bend = bend * weight[..., None].to(self.dtype)
+        bend = self._weighted(block, bend, weight)
         grams = []
         for m in range(points):
             if outer is None:
                 grams.append(((design * bend[:, m]).T @ design).to(torch.float64))
                 continue
-            root = outer[:, m] * weight[:, m, None].sqrt().to(self.dtype)
+            root = self._weighted(block, outer[:, m, None], weight[:, m, None].sqrt())[:, 0]
             scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
             gram = -(scaled.T @ scaled).to(torch.float64)
             for k in range(outputs):

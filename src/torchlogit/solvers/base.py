@@ -76,7 +76,10 @@ class Solver(Protocol):
     its own point, so that the driver can judge it and a person can look at it.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its key in the registry."""
+        ...
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
         """The state at ``u (A, K, D)``."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from torchlogit.objective import Objective
 from torchlogit.solvers.base import lane_dot
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A Newton direction, and how conjugate gradients came there.
+
+    ``path`` holds the iterates after 1, 2, 4, ... products: steps of growing length, each the best of its subspace.
+    """
+
+    direction: Tensor
+    products: int
+    path: tuple[Tensor, ...]
 
 
 def newton_direction(
@@ -20,6 +33,19 @@ def newton_direction(
     tolerance: Tensor,
     limit: int,
 ) -> Tensor:
+    """The direction alone of `newton_path`."""
+    return newton_path(objective, u, lanes, gradient, precondition, tolerance, limit).direction
+
+
+def newton_path(
+    objective: Objective,
+    u: Tensor,
+    lanes: Tensor,
+    gradient: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    tolerance: Tensor,
+    limit: int,
+) -> Solved:
     """Solve ``H d = -gradient`` approximately, where H is the objective's curvature at ``u``.
 
     Parameters
@@ -36,8 +62,8 @@ def newton_direction(
 
     Returns
     -------
-    Tensor of shape (A, K, D)
-        A descent direction whatever the limit: every iterate of conjugate gradients is one.
+    Solved
+        A descent direction ``(A, K, D)`` whatever the limit: every iterate of conjugate gradients is one.
     """
     direction = torch.zeros_like(gradient)
     residual = -gradient
@@ -46,18 +72,21 @@ def newton_direction(
     size = lane_dot(residual, solved)
     target = tolerance.square() * size
     running = size > 0
-    for _ in range(limit):
-        if not bool(running.any()):
-            break
+    path: list[Tensor] = []
+    products = 0
+    while products < limit and bool(running.any()):
         bent = objective.curvature_product(u, search, lanes)
         curvature = lane_dot(search, bent)
         running = running & (curvature > 0)
         length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
         direction = direction + length[:, None, None] * search
+        products += 1
+        if products & (products - 1) == 0:
+            path.append(direction)
         residual = residual - length[:, None, None] * bent
         solved = precondition(residual)
         shrunk = lane_dot(residual, solved)
         running = running & (shrunk > target)
         search = solved + torch.where(running, shrunk / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
         size = torch.where(running, shrunk, size)
-    return objective.project(direction)
+    return Solved(objective.project(direction), products, tuple(objective.project(step) for step in path))

@@ -60,12 +60,24 @@ class LBFGS:
         """Line search along the state's direction, then remember and aim anew."""
         assert isinstance(state, LBFGSState)
         moved = search(objective, state)
-        if bool(moved.stalled.any()) and state.age > 0:
-            # Old curvature may be to blame: start again from fresh curvature before giving up.
-            curvature = self.preconditioner.build(objective, state.u, state.lanes)
-            again = replace(state, curvature=curvature, memory=(), age=0, slow=0, trials=moved.trials)
-            return self._aim(objective, again)
         u = objective.project(moved.u)
+        if bool(moved.stalled.any()) and state.age > 0:
+            # Old curvature may be to blame: fresh curvature before giving up. Lanes that did move keep their step.
+            fresh = self.preconditioner.build(objective, u, state.lanes)
+            again = replace(
+                state,
+                u=u,
+                value=moved.evaluation.value,
+                gradient=moved.evaluation.gradient,
+                margin=moved.evaluation.margin,
+                step_length=moved.length,
+                trials=moved.trials,
+                curvature=fresh,
+                memory=(),
+                age=0,
+                slow=0,
+            )
+            return self._aim(objective, again)
         gradient = moved.evaluation.gradient
         before = lane_dot(state.gradient, state.curvature.solve(state.gradient))
         after = lane_dot(gradient, state.curvature.solve(gradient))

@@ -13,6 +13,8 @@ from torchlogit.solvers.base import State, lane_dot
 # Sufficient decrease and curvature, the usual constants of quasi-Newton methods (Nocedal and Wright, section 3.1).
 _DECREASE, _CURVATURE = 1e-4, 0.9
 _ROUNDS = 12
+# Where the unit step earns less than this share of what the quadratic model promised, shorter models are tried too.
+_POOR = 0.25
 # Differences of the objective below this share of it are rounding, and slopes decide (Hager and Zhang, 2005).
 _NOISE = 1e-14
 
@@ -26,6 +28,7 @@ class Step:
     length: Tensor
     trials: int
     stalled: Tensor
+    detour: int = -1  # the longest position in the path that a lane stepped to; -1 if none did
 
 
 @dataclass(slots=True)
@@ -43,6 +46,18 @@ class _Bracket:
     best_length: float = 0.0
     best_value: float = float("inf")
     done: bool = False
+    detour: int = -1
+
+    def poor(self) -> bool:
+        """Whether the unit step, just tried, earned only a small share of what the model promised."""
+        return self.best < 0 or self.value0 - self.best_value < _POOR * -0.5 * self.slope0
+
+    def see_detour(self, point: int, place: int, value: float, slope0: float) -> None:
+        """Judge a trial that is not along the direction, and has its own ``slope0``."""
+        decreased = value <= self.value0 + _DECREASE * slope0
+        if decreased and (value < self.best_value or self.best < 0):
+            self.best, self.best_length, self.best_value, self.detour = point, 1.0, value, place
+            self.done = True
 
     def see(self, point: int, length: float, value: float, slope: float) -> None:
         """Judge one trial."""
@@ -55,7 +70,7 @@ class _Bracket:
         level = finite and abs(value - self.value0) <= noise and abs(slope) <= _CURVATURE * abs(self.slope0)
         if decreased or level:
             if value <= self.best_value or self.best < 0:
-                self.best, self.best_length, self.best_value = point, length, value
+                self.best, self.best_length, self.best_value, self.detour = point, length, value, -1
             if slope >= _CURVATURE * self.slope0:
                 self.done = True
             elif length > self.low:
@@ -75,7 +90,7 @@ class _Bracket:
         return [self.low + width * part for part in sorted({split, 0.5 * split, 0.1 * split, 0.01 * split})]
 
 
-def search(objective: Objective, state: State) -> Step:
+def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), flat: float = _CURVATURE) -> Step:
     """Step along ``state.direction``: the unit step first, then several lengths a read where it fails.
 
     Parameters
@@ -83,6 +98,9 @@ def search(objective: Objective, state: State) -> Step:
     objective : Objective
     state : State
         ``direction`` must be a descent direction.
+    path : tuple of Tensor of shape (A, K, D)
+        Descent steps, shortest first, that a lane whose unit step earns little tries as well, whole and halved: where
+        the quadratic model holds only nearby, the first iterates of conjugate gradients beat the last one shortened.
 
     Returns
     -------
@@ -92,26 +110,38 @@ def search(objective: Objective, state: State) -> Step:
     active = state.u.shape[0]
     slope0 = lane_dot(state.gradient, state.direction)
     brackets = [_Bracket(float(v), float(s), slope_low=float(s)) for v, s in zip(state.value, slope0, strict=True)]
+    # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
+    steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
+    slopes = [lane_dot(state.gradient, step) for step in steps]
     points: list[Tensor] = []
     values: list[Tensor] = []
     gradients: list[Tensor] = []
     margins: list[Tensor] = []
     count = 0
-    pending = [(lane, 1.0) for lane in range(active)]
-    for _ in range(_ROUNDS):
-        index = torch.tensor([lane for lane, _ in pending], device=state.u.device)
-        length = torch.tensor([t for _, t in pending], dtype=torch.float64, device=state.u.device)
-        u = state.u[index] + length[:, None, None] * state.direction[index]
+    pending = [(lane, 1.0, 0) for lane in range(active)]
+    for number in range(_ROUNDS):
+        index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
+        u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
         evaluation = objective.value_gradient(u, state.lanes[index])
         slope = lane_dot(evaluation.gradient, state.direction[index])
         points.append(u)
         values.append(evaluation.value)
         gradients.append(evaluation.gradient)
         margins.append(evaluation.margin)
-        for i, (lane, t) in enumerate(pending):
-            brackets[lane].see(count + i, t, float(evaluation.value[i]), float(slope[i]))
+        for i, (lane, t, step) in enumerate(pending):
+            value = float(evaluation.value[i])
+            if step:
+                brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
+            else:
+                brackets[lane].see(count + i, t, value, float(slope[i]))
         count += len(pending)
-        pending = [(lane, t) for lane, b in enumerate(brackets) if not b.done for t in b.proposals()]
+        detours = [
+            (lane, 1.0, step)
+            for lane, b in enumerate(brackets)
+            if number == 0 and b.poor()
+            for step in range(1, len(steps))
+        ]
+        pending = [(lane, t, 0) for lane, b in enumerate(brackets) if not b.done for t in b.proposals()] + detours
         if not pending:
             break
     stalled = torch.tensor([b.best < 0 for b in brackets], device=state.u.device)
@@ -128,4 +158,5 @@ def search(objective: Objective, state: State) -> Step:
         length=torch.tensor([b.best_length for b in brackets], dtype=torch.float64, device=state.u.device),
         trials=count,
         stalled=stalled,
+        detour=max(b.detour for b in brackets),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -10,11 +10,48 @@ from torch import Tensor
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import HessianInverse, InverseCurvature, Preconditioner
 from torchlogit.solvers.base import State, lane_dot, start_state
+from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
-from torchlogit.solvers.conjugate_gradient import newton_direction
 
 # Newton's decrement from the last point's curvature is trusted when it is this far below what is asked for.
 _STALE_SHARE = 0.01
+# Products that a direction may always take.
+_LEAST_PRODUCTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NewtonState(State):
+    """A state with what conjugate gradients left behind.
+
+    Parameters
+    ----------
+    path : tuple of Tensor of shape (A, K, D)
+        Their early iterates (see `newton_path`).
+    cap : int
+        Most products of the next direction: where the quadratic model was good for a few, more would be wasted.
+    spent : int
+        Products since the curvature was built.
+    """
+
+    path: tuple[Tensor, ...] = ()
+    cap: int = 0
+    spent: int = 0
+
+    def take(self, keep: Tensor) -> NewtonState:
+        """The lanes that ``keep`` (A,) bool names."""
+        kept = State.take(self, keep)
+        assert isinstance(kept, NewtonState)
+        return replace(kept, path=tuple(step[keep] for step in self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The quadratic model at a point: its direction, and what it took."""
+
+    direction: Tensor
+    curvature: InverseCurvature
+    path: tuple[Tensor, ...] = ()
+    spent: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,36 +67,49 @@ class Newton:
         What the certificate asks for; close to it, curvature is not rebuilt needlessly.
     products : int, default=200
         Most products of a step.
+    patience : float, default=0
+        What a build of the preconditioner costs, in products: it is built anew when as much has been spent on
+        products since the last time, and so never costs more than they do. 0 builds at every step.
     """
 
     preconditioner: Preconditioner
     tol: float
     products: int = 200
+    patience: float = 0.0
     name: str = "newton"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
         """Evaluate, and model the curvature."""
         evaluation = objective.value_gradient(u, lanes)
-        direction, curvature = self._model(objective, evaluation, u, lanes, None)
-        return start_state(evaluation, u, lanes, direction, curvature)
+        model = self._model(objective, evaluation, u, lanes, None, self.products)
+        start = start_state(evaluation, u, lanes, model.direction, model.curvature)
+        given = {item.name: getattr(start, item.name) for item in fields(State)}
+        return NewtonState(**given, path=model.path, cap=self.products, spent=model.spent)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
-        moved = search(objective, state)
+        assert isinstance(state, NewtonState)
+        moved = search(objective, state, state.path)
         u = objective.project(moved.u)
-        direction, curvature = self._model(objective, moved.evaluation, u, state.lanes, state.curvature)
-        return State(
+        # The path's j-th step took 2 ** j products.
+        cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
+        cap = min(max(cap, _LEAST_PRODUCTS), self.products)
+        model = self._model(objective, moved.evaluation, u, state.lanes, state, cap)
+        return NewtonState(
             lanes=state.lanes,
             u=u,
             value=moved.evaluation.value,
             gradient=moved.evaluation.gradient,
             margin=moved.evaluation.margin,
-            direction=direction,
-            excess=-0.5 * lane_dot(moved.evaluation.gradient, direction),
-            curvature=curvature,
+            direction=model.direction,
+            excess=-0.5 * lane_dot(moved.evaluation.gradient, model.direction),
+            curvature=model.curvature,
             step_length=moved.length,
             trials=moved.trials,
             stalled=moved.stalled,
+            path=model.path,
+            cap=cap,
+            spent=model.spent,
         )
 
     def _model(
@@ -68,23 +118,34 @@ class Newton:
         evaluation: Evaluation,
         u: Tensor,
         lanes: Tensor,
-        previous: InverseCurvature | None,
-    ) -> tuple[Tensor, InverseCurvature]:
+        last: NewtonState | None,
+        cap: int,
+    ) -> _Model:
         gradient = evaluation.gradient
-        if isinstance(previous, HessianInverse) and bool((gradient.abs().amax((1, 2)) <= self.tol).all()):
-            direction = -objective.project(previous.solve(gradient))
+        close = bool((gradient.abs().amax((1, 2)) <= self.tol).all())
+        if last is not None and isinstance(last.curvature, HessianInverse) and close:
+            direction = -objective.project(last.curvature.solve(gradient))
             excess = -0.5 * lane_dot(gradient, direction)
             if bool((excess <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
-                return direction, previous
-        curvature = self.preconditioner.build(objective, u, lanes)
-        if curvature.exact:
-            direction = -objective.project(curvature.solve(gradient))
+                return _Model(direction, last.curvature)
+        spent = 0
+        if last is not None and last.spent < self.patience:
+            curvature: InverseCurvature = last.curvature
+            spent = last.spent
         else:
-            # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
-            closeness = gradient.abs().amax((1, 2))
-            tolerance = torch.clamp(closeness.sqrt(), 1e-3, 0.3)
-            direction = newton_direction(
-                objective, u, lanes, gradient, curvature.solve, tolerance, self.products
-            )
-        uphill = lane_dot(gradient, direction) >= 0
-        return torch.where(uphill[:, None, None], -gradient, direction), curvature
+            curvature = self.preconditioner.build(objective, u, lanes)
+        if curvature.exact:
+            return _Model(_downhill(-objective.project(curvature.solve(gradient)), gradient), curvature)
+        # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
+        tolerance = torch.clamp(gradient.abs().amax((1, 2)).sqrt(), 1e-3, 0.3)
+        # A direction cut short would understate the excess that the certificate needs.
+        limit = self.products if close else cap
+        solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit)
+        direction = _downhill(solved.direction, gradient)
+        return _Model(direction, curvature, solved.path, spent + solved.products)
+
+
+def _downhill(direction: Tensor, gradient: Tensor) -> Tensor:
+    """The direction, or steepest descent in lanes where rounding made it point uphill."""
+    uphill = lane_dot(gradient, direction) >= 0
+    return torch.where(uphill[:, None, None], -gradient, direction)

@@ -1,0 +1,5 @@
+"""``python -m torchlogit``."""
+
+from torchlogit.cli import main
+
+main()

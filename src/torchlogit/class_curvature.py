@@ -1,0 +1,154 @@
+"""For many classes times many columns: each class's own curvature, factorised.
+
+The second derivative has ``K x K`` blocks of ``D x D``; where all of it would not fit, its diagonal blocks do. Unlike a
+basis that all classes share, they follow the rows that still have curvature: on nearly separated data each class has
+its own few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchlogit.objective import Objective
+from torchlogit.sources import Source
+
+# Floating-point operations that one build may cost: one to two seconds on two cores.
+_BUILD_OPERATIONS = 5e10
+# Rows a class's block needs for each column: with ten, no direction's curvature is off by more than a half.
+_ROWS_PER_COLUMN = 10
+# A product moves the rows through memory for few operations each, and takes this many times as long for them.
+_PRODUCT_SLOWNESS = 3.0
+# Entries of all blocks (512 MiB).
+_LARGEST_BLOCKS = 64_000_000
+# Rows for each column without which a block says too little.
+_LEAST_ROWS_PER_COLUMN = 2
+# Added to the unit diagonal, where float64 sums have lost everything smaller.
+_JITTERS = (1e-5, 1e-3)
+
+
+@dataclass(frozen=True)
+class ClassInverse:
+    """``P``: class by class the inverse of its block, then the mean over classes removed.
+
+    ``inverse (A, K, D, D)`` belongs to blocks of unit diagonal, ``scale (A, K, D)`` is the root of the diagonal.
+    """
+
+    scale: Tensor
+    inverse: Tensor
+    exact: bool = False
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """One product a class; the mean over classes, which the objective cannot see, is removed."""
+        solved = (self.inverse @ (gradient / self.scale)[..., None])[..., 0] / self.scale
+        return solved - solved.mean(-2, keepdim=True)
+
+    def take(self, keep: Tensor) -> ClassInverse:
+        """Some of the lanes."""
+        return replace(self, scale=self.scale[keep], inverse=self.inverse[keep])
+
+
+@dataclass(frozen=True)
+class ClassCholesky:
+    """Cholesky factors of the ``K`` diagonal blocks, from those rows that have curvature.
+
+    A row enters a class's block with a probability in proportion to its curvature times its squared length (at most
+    one), and is weighted by the inverse: the block is right on average whatever share of the rows is affordable, and
+    the few long rows that hold a rare column are all there.
+
+    Parameters
+    ----------
+    sample : Source
+        Resident rows.
+    """
+
+    sample: Source
+    name: str = "Cholesky factors of the class curvatures"
+
+    def products(self, objective: Objective) -> float:
+        """What a build costs, in products with the curvature."""
+        outputs, width = objective.outputs, objective.width
+        operations = 2.0 * outputs * width**2 * (min(self.rows(objective), self.sample.rows) + width)
+        return operations / (_PRODUCT_SLOWNESS * 6.0 * objective.source.rows * outputs * width)
+
+    def fits(self, objective: Objective) -> bool:
+        """Whether the blocks fit into memory, and enough rows into the time of a build."""
+        entries = float(objective.lanes) * objective.outputs * objective.width**2
+        return entries <= _LARGEST_BLOCKS and self.rows(objective) >= _LEAST_ROWS_PER_COLUMN * objective.width
+
+    @staticmethod
+    def rows(objective: Objective) -> int:
+        """Rows that a block may be made of."""
+        affordable = _BUILD_OPERATIONS / (2.0 * objective.outputs * objective.width**2)
+        return int(min(_ROWS_PER_COLUMN * objective.width, affordable))
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> ClassInverse:
+        """At ``u``."""
+        sample = objective.on(self.sample)
+        blocks = [self._blocks(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])]
+        scales, inverses = zip(*[_inverse(block) for block in blocks], strict=True)
+        return ClassInverse(torch.stack(scales), torch.stack(inverses))
+
+    def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
+        """``(K, D, D)``."""
+        bends, norms = [], []
+        for rows, eta, target, share in sample.curved_rows(u, lanes):
+            bends.append(sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None])
+            norms.append(rows.square().sum(1))
+        bend, norm = torch.cat(bends), torch.cat(norms)
+        weight = torch.stack([_thin(column, column * norm, self.rows(sample)) for column in bend.T])
+        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
+        blocks = torch.diag_embed(ridge).repeat(u.shape[1], 1, 1)
+        start = 0
+        for rows, *_ in sample.curved_rows(u, lanes):
+            here = weight[:, start : start + rows.shape[0]]
+            for k, own in enumerate(here):
+                chosen = own.nonzero()[:, 0]
+                part = rows[chosen]
+                blocks[k].addmm_((part * own[chosen, None]).T, part)
+            start += rows.shape[0]
+        return blocks
+
+
+def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
+    """Weights ``(n,)``, zero for most rows, whose sums estimate those of ``bend``; about ``wanted`` are not zero.
+
+    Systematic sampling: a row is taken where the running sum of the probabilities passes a whole number. No random
+    numbers, hence the same rows every time.
+    """
+    if int((importance > 0).sum()) <= wanted:
+        return bend
+    ordered = importance.sort(descending=True).values
+    rest = ordered.flip(0).cumsum(0).flip(0)  # total of a row and all less important ones
+    # With the j most important rows taken for certain, the others share what is left in proportion.
+    left = wanted - torch.arange(bend.shape[0], dtype=bend.dtype, device=bend.device)
+    fits = (ordered * left <= rest) & (left > 0)
+    first = int(fits.to(torch.int8).argmax())
+    chance = torch.clamp(importance * (left[first] / rest[first]), max=1.0)
+    passed = torch.floor(chance.cumsum(0) + 0.5)
+    taken = (torch.diff(passed, prepend=passed.new_zeros(1)) > 0) | (chance >= 1)
+    return torch.where(taken & (chance > 0), bend / torch.where(chance > 0, chance, 1.0), 0.0)
+
+
+def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Root of the diagonals ``(K, D)`` and inverses ``(K, D, D)`` of the unit-diagonal blocks."""
+    diagonal = blocks.diagonal(dim1=1, dim2=2)
+    floor = 1e-8 * diagonal.amax()
+    scale = torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0).sqrt()
+    unit = blocks / scale[:, :, None] / scale[:, None, :]
+    unit.diagonal(dim1=1, dim2=2).fill_(1.0)  # a column without curvature has no gradient either
+    inverse = torch.empty_like(unit)
+    for k in range(unit.shape[0]):
+        for jitter in _JITTERS:
+            block = unit[k].clone()
+            block.diagonal().add_(jitter)
+            factor, failed = torch.linalg.cholesky_ex(block)
+            if not int(failed):
+                break
+        else:
+            factor = torch.eye(unit.shape[1], dtype=unit.dtype, device=unit.device)
+        solved = torch.cholesky_inverse(factor)
+        inverse[k] = 0.5 * (solved + solved.T)
+    return scale, inverse

@@ -1,0 +1,195 @@
+"""``torchlogit fit``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torchlogit.cli import options as o
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from torchlogit.cli.workflow import FitReport, FitRequest
+
+_SHOWN_COLUMNS = 40
+_SHOWN_COEFFICIENTS = 10
+
+
+def fit(
+    data: o.Data,
+    target: o.Target = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Model file to write.")
+    ] = Path("model.safetensors"),
+    C: o.C = 1.0,
+    test: Annotated[
+        list[str] | None, typer.Option("--test", metavar="DATA", help="Files to measure on, in place of held-out rows.")
+    ] = None,
+    test_size: o.TestSize = 0.2,
+    weight: o.Weight = None,
+    offset: o.Offset = None,
+    drop: o.Drop = None,
+    positive: o.Positive = None,
+    separator: o.Separator = None,
+    no_header: o.NoHeader = False,
+    missing: o.Missing = None,
+    tol: o.Tolerance = 1e-6,
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    as_json: o.AsJson = False,
+) -> None:
+    """Fit a model to a table and write it to a file.
+
+    Columns may be numbers, categories, dates or texts, with values missing; each is encoded and the decision printed.
+    A fifth of the rows is held out to measure the model on.
+
+    \b
+    Examples:
+      torchlogit fit customers.csv --target churn
+      torchlogit fit train.csv.gz --target column_14 --no-header --test test.csv.gz
+      torchlogit fit "part-*.parquet" --target spam --drop id -o spam.safetensors
+      torchlogit fit iris.csv --target species --positive setosa --json
+    """
+    from torchlogit.cli.show import Waiting
+    from torchlogit.cli.workflow import FitRequest, fit_table
+    from torchlogit.model_file import save
+
+    if not C > 0:
+        raise typer.BadParameter(f"{C:g} is not above 0 (inf means no penalty)", param_hint="'--C'")
+    if not 0 <= test_size < 1:
+        raise typer.BadParameter(f"{test_size:g} is not a share of rows, 0 to 0.99", param_hint="'--test-size'")
+    if not tol > 0:
+        raise typer.BadParameter(f"{tol:g} is not above 0", param_hint="'--tol'")
+    check_writable(output, [*data, *(test or [])])
+    table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
+    request = FitRequest(data, table, positive, list(test or []), test_size, C, tol, device, seed)
+    with Waiting() as waiting:
+        report = fit_table(request, waiting)
+    save(report.model, output, notes=report.notes)
+    _print(report, request, output, as_json)
+
+
+def check_writable(output: Path, data: Iterable[str]) -> None:
+    """Before the work, not after it; and never over what is to be read."""
+    from torchlogit.errors import InputError
+
+    folder = output.resolve().parent
+    if output.is_dir():
+        raise InputError(f"{output} is a directory; name a file with -o")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} to write {output.name} to; create it first")
+    for path in data:
+        if output.exists() and Path(path).exists() and output.samefile(path):
+            raise InputError(f"{output} is to be read: name another file with -o")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} cannot be written to (permission denied); name a file elsewhere with -o")
+
+
+def _print(report: FitReport, request: FitRequest, output: Path, as_json: bool) -> None:
+    from torchlogit.cli.show import console, print_json
+
+    if as_json:
+        print_json({**report.figures, "model": str(output), "remarks": list(report.remarks)})
+        return
+    out = console()
+    _print_rows(out, report, request)
+    _print_encoding(out, report)
+    _print_fit(out, report)
+    print_measures(out, report.figures, "held out" if not request.test else "tested on")
+    print_coefficients(out, report.model, _SHOWN_COEFFICIENTS)
+    out.print(f"\nsaved {output}")
+
+
+def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
+    from torchlogit.cli.labels import label_text
+    from torchlogit.cli.show import percent
+
+    figures = report.figures
+    shares = report.labels.shares
+    order = shares.argsort()[::-1] if shares.size > 2 else range(shares.size)
+    told = [f"{label_text(report.labels.classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
+    more = f" and {shares.size - 6} more" if shares.size > 6 else ""
+    out.print(
+        f"{', '.join(request.data[:3])}{' ...' if len(request.data) > 3 else ''}: fitted on {figures['n_rows']:,} rows, "
+        f"{figures['n_columns']:,} columns as {figures['n_features']:,} numbers"
+    )
+    out.print(f"target    {', '.join(told)}{more}")
+    for remark in report.remarks:
+        out.print(f"note      {remark}")
+
+
+def _print_encoding(out: Console, report: FitReport) -> None:
+    from torchlogit.cli.show import table
+    from torchlogit.cli.workflow import encoder_of
+
+    encoder = encoder_of(report.model)
+    if encoder is None:
+        return
+    rows = []
+    for decision in encoder.decisions_[:_SHOWN_COLUMNS]:
+        told = f"left out: {decision.reason}" if decision.kind == "drop" else decision.encoding
+        rows.append((decision.column, str(decision.features) if decision.features else "-", told))
+    out.print()
+    out.print(table(["column", "numbers", "encoded as"], rows, numeric=[1]))
+    if len(encoder.decisions_) > _SHOWN_COLUMNS:
+        out.print(f"... and {len(encoder.decisions_) - _SHOWN_COLUMNS:,} more; 'torchlogit inspect' lists all")
+
+
+def _print_fit(out: Console, report: FitReport) -> None:
+    from torchlogit.cli.show import number
+    from torchlogit.cli.workflow import classifier_of
+
+    figures, plan = report.figures, classifier_of(report.model).plan_
+    out.print(f"\nminimised {plan.objective}")
+    out.print(f"by        {plan.solver}, {plan.preconditioner}")
+    out.print(
+        f"in        {figures['steps']} steps, {figures['passes']:.1f} passes over the rows, "
+        f"{figures['seconds']:.2f} s ({figures['seconds_encoding']:.2f} s of it to learn the encoding)"
+    )
+    out.print(
+        f"objective {figures['objective']:.10g}, certificate: kkt {number(figures['kkt'])}, "
+        f"excess {number(figures['excess'])}"
+    )
+    out.print(f"status    {figures['status']}")
+
+
+def print_measures(out: Console, figures: dict[str, object], what: str) -> None:
+    """Measures against the base rate, if there are any."""
+    from torchlogit.cli.show import number, table
+
+    if "accuracy" not in figures:
+        return
+    rows = [
+        (name, number(figures.get(key)), number(figures.get(f"base_{key}")))  # type: ignore[arg-type]
+        for name, key in (("accuracy", "accuracy"), ("log loss", "log_loss"), ("AUC", "auc"), ("Brier score", "brier"))
+    ]
+    rows = [(name, value, "0.5000" if name == "AUC" else base) for name, value, base in rows]
+    out.print(f"\n{what} {figures['n_test']:,} rows")
+    out.print(table(["", "model", "base rate"], rows, numeric=[1, 2]))
+
+
+def print_coefficients(out: Console, model: object, count: int | None) -> None:
+    """The largest ones, by name."""
+    from torchlogit.cli.labels import label_text
+    from torchlogit.cli.show import number, table
+    from torchlogit.cli.workflow import classifier_of, largest_coefficients
+
+    classifier = classifier_of(model)  # type: ignore[arg-type]
+    rows = largest_coefficients(model, count)  # type: ignore[arg-type]
+    total = int(classifier.coef_.size)
+    many = classifier.classes_.size > 2
+    title = f"largest of {total:,} coefficients" if count is not None and total > count else "coefficients"
+    if many:
+        out.print(f"\n{title} (of the logit of each class)")
+        out.print(table(["class", "feature", "coefficient"], [(c, f, number(v)) for c, f, v in rows], numeric=[2]))
+    else:
+        out.print(f"\n{title} (positive: towards {label_text(classifier.classes_[1])})")
+        out.print(table(["feature", "coefficient"], [(f, number(v)) for _, f, v in rows], numeric=[1]))
+    intercepts = classifier._current_solution().intercept
+    if not many:
+        out.print(f"intercept {number(float(intercepts[0]))}")

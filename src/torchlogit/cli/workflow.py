@@ -1,0 +1,237 @@
+"""The steps that commands share: read, hold out, fit, measure. No printing here."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
+from torchlogit.cli.measures import measures
+from torchlogit.cli.options import TableOptions
+from torchlogit.cli.show import Waiting
+from torchlogit.encode import TableEncoder
+from torchlogit.errors import InputError
+from torchlogit.estimator import LogisticRegression
+from torchlogit.prediction import log_probabilities
+from torchlogit.rows import LazyRows
+from torchlogit.table import Table
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What ``torchlogit fit`` was asked for."""
+
+    data: list[str]
+    table: TableOptions
+    positive: str | None = None
+    test: list[str] = field(default_factory=list)
+    test_size: float = 0.2
+    C: float = 1.0
+    tol: float = 1e-6
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """A fitted model with everything that is told about it."""
+
+    model: LogisticRegression | Pipeline
+    labels: Labels
+    figures: dict[str, Any]  # flat: what --json prints
+    notes: dict[str, Any]  # what the model file keeps
+    remarks: tuple[str, ...]
+
+
+def classifier_of(model: LogisticRegression | Pipeline) -> LogisticRegression:
+    """The last step."""
+    return model.steps[-1][1] if isinstance(model, Pipeline) else model
+
+
+def encoder_of(model: LogisticRegression | Pipeline) -> TableEncoder | None:
+    """The first step, if it encodes."""
+    return model.steps[0][1] if isinstance(model, Pipeline) and len(model.steps) == 2 else None
+
+
+def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Table:
+    """The files, with a bar for whoever waits for them."""
+    table = options.scan(data)
+    table.listener = lambda share: waiting.now("reading", share)
+    return table
+
+
+def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
+    """Read, hold out, encode, fit and measure."""
+    began = time.perf_counter()
+    table = open_table(request.table, request.data, waiting)
+    if table.target is None:
+        raise InputError(
+            f"name the column to predict with --target COL; the columns are {', '.join(table.columns[:30])}"
+            + (", ..." if len(table.columns) > 30 else "")
+        )
+    labels = training_labels(table, request.positive)
+    if request.test:
+        mask = np.zeros(labels.codes.size, dtype=bool)
+    else:
+        mask = held_out(labels.codes, table.uniforms(request.seed), request.test_size)
+    rows = table.select(~mask) if mask.any() else table
+    kept = Labels(labels.classes, labels.codes[~mask])
+    fitting = time.perf_counter()
+    model, encoding_seconds = _fit(rows, kept, request, waiting)
+    seconds = time.perf_counter() - fitting
+    report = _figures(classifier_of(model), rows, kept, seconds, encoding_seconds)
+    notes = {
+        "table": request.table.record(),
+        "columns": list(table.columns),
+        "width": len(table.columns)
+        + sum(name is not None for name in (request.table.target, request.table.weight, request.table.offset))
+        + len(request.table.drop),
+        "positive": request.positive,
+        "shares": kept.shares.tolist(),
+        "threshold": 0.5,
+        "data": [str(path) for path in request.data],
+        "seed": request.seed,
+    }
+    remarks = list(labels.notes)
+    if request.test:
+        other = open_table(request.table, request.test, waiting)
+        truth = known_labels(other, labels.classes, request.positive)
+        remarks += truth.notes
+        report |= _tested(model, other, truth, kept.shares, waiting)
+        notes["test"] = [str(path) for path in request.test]
+    elif mask.any():
+        truth = Labels(labels.classes, labels.codes[mask])
+        report |= _tested(model, table.select(mask), truth, kept.shares, waiting)
+        notes["test_size"] = request.test_size
+    report["seconds_total"] = time.perf_counter() - began
+    notes["figures"] = report
+    return FitReport(model, kept, report, notes, tuple(remarks))
+
+
+def _fit(
+    rows: Table, labels: Labels, request: FitRequest, waiting: Waiting
+) -> tuple[LogisticRegression | Pipeline, float]:
+    """The model, and how long its encoder took."""
+    classifier = LogisticRegression(C=request.C, tol=request.tol, random_state=request.seed, device=request.device)
+    began = time.perf_counter()
+    encoder = None if rows.is_sparse else TableEncoder()
+    numbers: LazyRows = rows
+    if encoder is not None:
+        waiting.now("encoding")
+        numbers = encoder.fit_transform(rows)
+        check_features(encoder)
+    encoding_seconds = time.perf_counter() - began
+
+    def watch(record: dict[str, Any]) -> None:
+        waiting.now(f"fitting: step {record['step']}, certificate {record['kkt']:.1e}")
+
+    classifier._observer = watch
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
+            classifier.fit(numbers, labels.codes)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    finally:
+        del classifier._observer
+    classifier.classes_ = labels.classes
+    if encoder is None:
+        return classifier, encoding_seconds
+    return Pipeline([("encoder", encoder), ("classifier", classifier)]), encoding_seconds
+
+
+def check_features(encoder: TableEncoder) -> None:
+    """Raise `InputError` where every column was left out."""
+    if not encoder.feature_columns_:
+        raise InputError(
+            "no column is left to predict from: "
+            + "; ".join(f"{d.column} is left out ({d.reason})" for d in encoder.decisions_[:10])
+        )
+
+
+def _figures(
+    classifier: LogisticRegression, rows: Table, labels: Labels, seconds: float, encoding_seconds: float
+) -> dict[str, Any]:
+    return {
+        "n_rows": int(labels.codes.size),
+        "n_columns": len(rows.columns),
+        "n_features": int(classifier.n_features_in_),
+        "n_classes": int(labels.classes.size),
+        "objective": classifier.objective_,
+        "kkt": classifier.kkt_,
+        "excess": classifier.excess_,
+        "converged": classifier.converged_,
+        "status": classifier.status_,
+        "steps": int(classifier.n_iter_[0]),
+        "passes": classifier.trace_[-1]["passes"],
+        "seconds": seconds,
+        "seconds_encoding": encoding_seconds,
+        "solver": classifier.plan_.solver,
+    }
+
+
+def _tested(
+    model: LogisticRegression | Pipeline, table: Table, labels: Labels, base: NDArray[np.float64], waiting: Waiting
+) -> dict[str, Any]:
+    waiting.now("predicting")
+    figures = tested_figures(model, table, labels, base)
+    return {"n_test": int(labels.codes.size), **figures}
+
+
+def tested_figures(
+    model: LogisticRegression | Pipeline, table: Table, labels: Labels, base: NDArray[np.float64], threshold: float = 0.5
+) -> dict[str, Any]:
+    """Measures of a model on rows with known labels."""
+    eta, weight = [np.empty((0, classifier_of(model).coef_.shape[0]))], []
+    for piece, batch_weight in predicted_batches(model, table):
+        eta.append(piece)
+        if batch_weight is not None:
+            weight.append(batch_weight)
+    log_probability = log_probabilities(np.concatenate(eta))
+    predicted = None
+    if labels.classes.size == 2 and threshold != 0.5:
+        predicted = (np.exp(log_probability[:, 1]) >= threshold).astype(np.int64)
+    return measures(labels.codes, log_probability, base, np.concatenate(weight) if weight else None, predicted)
+
+
+def predicted_batches(model: LogisticRegression | Pipeline, table: Table) -> Any:
+    """Linear predictors ``(rows, K)`` and weights, block by block."""
+    from torchlogit.lazy_prediction import linear_predictor_batches
+
+    encoder, classifier = encoder_of(model), classifier_of(model)
+    rows: LazyRows = table
+    if encoder is not None:
+        rows = encoder.transform(table)
+    return linear_predictor_batches(classifier, rows)
+
+
+def feature_names(model: LogisticRegression | Pipeline) -> list[str]:
+    """Names of the numbers that the classifier sees."""
+    classifier, encoder = classifier_of(model), encoder_of(model)
+    if encoder is not None:
+        return [str(name) for name in encoder.get_feature_names_out()]
+    known = getattr(classifier, "feature_names_in_", None)
+    return [f"x{j}" for j in range(classifier.n_features_in_)] if known is None else [str(name) for name in known]
+
+
+def largest_coefficients(model: LogisticRegression | Pipeline, count: int | None) -> list[tuple[str, str, float]]:
+    """``(class or "", feature, coefficient)``, largest first; None for all."""
+    classifier, names = classifier_of(model), feature_names(model)
+    coef = classifier._current_solution().coef
+    flat = np.abs(coef).ravel()
+    order = np.argsort(-flat, kind="stable")[: count or flat.size]
+    many = coef.shape[0] > 1
+    rows = []
+    for index in order.tolist():
+        k, j = divmod(index, coef.shape[1])
+        rows.append((label_text(classifier.classes_[k]) if many else "", names[j], float(coef[k, j])))
+    return rows

@@ -1,0 +1,433 @@
+"""`TableEncoder`: numbers from tables, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import assert_all_finite
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric, Text
+from torchlogit.encode.frames import arrow_table, frame_batches, is_frame
+from torchlogit.encode.lazy import EncodedTable, gathered
+from torchlogit.encode.parse import strings
+from torchlogit.encode.profile import KINDS, CellError, ColumnProfile
+from torchlogit.encode.text import TextCounter
+from torchlogit.errors import InputError
+from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.table import Table, TableBatch
+
+Place = Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one column.
+
+    Parameters
+    ----------
+    column, kind : str
+    reason : str
+        What was seen in it.
+    encoding : str
+        What it becomes, in words.
+    features : int
+        Number of numeric columns.
+    """
+
+    column: str
+    kind: str
+    reason: str
+    encoding: str
+    features: int
+
+    def __str__(self) -> str:
+        """A line for people."""
+        if self.kind == "drop":
+            return f"{self.column}: left out ({self.reason})"
+        return f"{self.column}: {self.encoding} ({self.features:,} column{'s' if self.features != 1 else ''})"
+
+
+class TableEncoder(TransformerMixin, BaseEstimator):
+    """Encode the columns of a table as numbers: numeric, boolean, category, date and text.
+
+    Every column's kind is decided from all of its values, and every decision is recorded in words (``decisions_``):
+
+    - *numeric*: minus the mean, over the standard deviation; missing values become the mean and are marked;
+    - *boolean* (two levels): 0 or 1;
+    - *category*: one column a level, rare and unseen levels share one, missing is a level; beyond 1,000 levels the
+      others are hashed;
+    - *date*: days, month, weekday and hour;
+    - *text*: hashed words and pairs of words, ``(1 + log count)`` times inverse document frequency;
+    - identifiers, constant and empty columns are left out.
+
+    Parameters
+    ----------
+    kinds : dict, default=None
+        Overrides, column name to one of 'numeric', 'boolean', 'category', 'date', 'text', 'drop'.
+
+    Attributes
+    ----------
+    decisions_ : list of Decision
+        One a column of the table, in order.
+    feature_columns_ : list of str
+        For each numeric column, the column of the table that it was made from.
+    n_features_in_ : int
+        Number of columns of the table.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if they had any.
+
+    See Also
+    --------
+    torchlogit.scan : Tables in files.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from torchlogit import TableEncoder
+    >>> table = pd.DataFrame({"age": [31, 45, None, 28], "plan": ["basic", "plus", "basic", "pro"]})
+    >>> encoder = TableEncoder().fit(table)
+    >>> list(encoder.get_feature_names_out())
+    ['age', 'age (missing)', 'plan = basic', 'plan = plus', 'plan = pro']
+    >>> print(encoder.decisions_[1])
+    plan: category: 3 levels (3 columns)
+    >>> encoder.transform(table).toarray().round(2)
+    array([[-0.49,  0.  ,  1.  ,  0.  ,  0.  ],
+           [ 1.39,  0.  ,  0.  ,  1.  ,  0.  ],
+           [ 0.  ,  1.  ,  1.  ,  0.  ,  0.  ],
+           [-0.9 ,  0.  ,  0.  ,  0.  ,  1.  ]])
+    """
+
+    def __init__(self, kinds: Mapping[str, str] | None = None) -> None:
+        self.kinds = kinds
+
+    def __sklearn_tags__(self) -> Any:
+        """Any table, missing values included."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    # -- fitting ------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> TableEncoder:
+        """Learn every column's kind and numbers.
+
+        Parameters
+        ----------
+        X : frame, ndarray of shape (n, p), or scan
+        y : ignored
+
+        Returns
+        -------
+        TableEncoder
+            The fitted encoder.
+
+        Raises
+        ------
+        InputError
+            If a column cannot be encoded; the message names the column, the row and the value.
+        """
+        if isinstance(X, Table):
+            self._check_encodable(X)
+            names, blocks, place = list(X.columns), (lambda: _table_blocks(X)), X.place
+            self.feature_names_in_ = np.array(names, dtype=object)
+            self.n_features_in_ = len(names)
+        else:
+            table = self._frame(X, reset=True)
+            names, blocks, place = list(table.column_names), (lambda: frame_batches(table)), _row_of_frame
+        self._learn(names, blocks, place)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit, then `transform` the same rows."""
+        return self.fit(X, y).transform(X)
+
+    def _learn(self, names: list[str], blocks: Callable[[], Iterator[tuple[int, pa.RecordBatch]]], place: Place) -> None:
+        self._check_kinds(names)
+        profiles: list[ColumnProfile] = []
+        for _, batch in blocks():
+            if not profiles:
+                profiles = [
+                    ColumnProfile(name, field.type, (self.kinds or {}).get(name))
+                    for name, field in zip(names, batch.schema, strict=True)
+                ]
+            for profile, column in zip(profiles, batch.columns, strict=True):
+                try:
+                    profile.add(column)
+                except (TypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                    what = f"is {error}" if isinstance(error, TypeError) else f"holds {column.type}"
+                    raise InputError(
+                        f"column '{profile.name}' {what}, which cannot be encoded"
+                        + (f" as {profile.wanted}" if profile.wanted else "")
+                        + ": leave it out (drop), or spread it over several columns first"
+                    ) from None
+        decided = [self._decide(profile, place) for profile in profiles]
+        prose = [j for j, (kind, _) in enumerate(decided) if kind == "text"]
+        counters = {j: TextCounter() for j in prose}
+        if prose:
+            for _, batch in blocks():
+                for j in prose:
+                    counters[j].add(strings(batch.column(j)).to_pylist())
+        encodings: list[Encoding | None] = []
+        decisions: list[Decision] = []
+        for j, (profile, (kind, reason)) in enumerate(zip(profiles, decided, strict=True)):
+            encoding = self._encoding(profile, kind, counters.get(j), place)
+            width = 0 if encoding is None else _width(encoding)
+            told = "left out" if encoding is None else encoding.describe()
+            encodings.append(encoding)
+            decisions.append(Decision(profile.name, kind, reason, told, width))
+        self._set(encodings, decisions)
+
+    def _set(self, encodings: list[Encoding | None], decisions: list[Decision]) -> None:
+        """The fitted state; a model file brings it back through here too."""
+        self._encodings = encodings
+        self.decisions_ = decisions
+        layout: list[list[tuple[str, str]]] = [[], [], []]
+        for encoding, decision in zip(encodings, decisions, strict=True):
+            if encoding is None:
+                continue
+            layout[0] += [(name, decision.column) for name in encoding.dense]
+            layout[1] += [(name, decision.column) for name in encoding.sparse]
+            layout[2] += [(name, decision.column) for group in encoding.coded for name in group]
+        whole = layout[0] + layout[1] + layout[2]
+        self._feature_names = [name for name, _ in whole]
+        self.feature_columns_ = [column for _, column in whole]
+
+    def _check_kinds(self, names: list[str]) -> None:
+        for column, kind in (self.kinds or {}).items():
+            if kind not in KINDS:
+                raise ValueError(f"kinds['{column}'] is {kind!r}; it must be one of {', '.join(KINDS)}")
+            if column not in names:
+                raise ValueError(f"kinds names the column '{column}', but the table has none of that name{_near(column, names)}")
+
+    def _decide(self, profile: ColumnProfile, place: Place) -> tuple[str, str]:
+        wanted = (self.kinds or {}).get(profile.name)
+        if wanted is not None:
+            if wanted != "drop" and not profile.present:
+                raise InputError(f"column '{profile.name}' cannot be {wanted}: all its values are missing")
+            return wanted, "as asked"
+        try:
+            return profile.decide()
+        except CellError as error:
+            raise _cell_message(error, profile.name, place(error.row)) from None
+
+    def _encoding(
+        self, profile: ColumnProfile, kind: str, counter: TextCounter | None, place: Place
+    ) -> Encoding | None:
+        try:
+            if kind == "numeric":
+                if profile.number.bad:
+                    assert profile.number.first is not None
+                    raise CellError(*profile.number.first, "a finite number")
+                if not profile.spread.representable:
+                    raise InputError(
+                        f"column '{profile.name}' holds numbers from {profile.spread.low:g} to {profile.spread.high:g}, "
+                        "whose spread float64 cannot hold: multiply or divide the column by a power of ten"
+                    )
+                return Numeric.learn(profile)
+            if kind == "date":
+                return Date.learn(profile)
+        except CellError as error:
+            raise _cell_message(error, profile.name, place(error.row)) from None
+        if kind == "boolean":
+            return Boolean.learn(profile)
+        if kind == "category":
+            return Category.learn(profile)
+        if kind == "text":
+            assert counter is not None
+            return Text.learn(profile.name, counter)
+        return None
+
+    # -- transforming -------------------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : frame, ndarray of shape (n, p), or scan
+            A scan may have its columns in any order, and more of them than the encoder knows.
+
+        Returns
+        -------
+        ndarray or csr_array of shape (n, features), float64
+            Sparse where there are categories, dates or texts. For a scan, lazy rows that carry its target.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, or a value does not fit its column's kind.
+        """
+        check_is_fitted(self)
+        if isinstance(X, Table):
+            return EncodedTable(self, X)
+        table = self._frame(X, reset=False)
+        pieces = [
+            self.encode_batch(TableBatch(batch, start=start), start, _row_of_frame).matrix()
+            for start, batch in frame_batches(table)
+        ]
+        if not pieces:
+            return np.zeros((table.num_rows, len(self._feature_names)))
+        if scipy.sparse.issparse(pieces[0]):
+            return scipy.sparse.csr_array(scipy.sparse.vstack(pieces, format="csr"))
+        return np.concatenate(pieces)
+
+    def encode_batch(self, batch: TableBatch, start: int, place: Place) -> RowBatch:
+        """One block of a table.
+
+        Parameters
+        ----------
+        batch : TableBatch
+        start : int
+            Number of its first row, over all files.
+        place : callable
+            Says where a row stands.
+        """
+        dense: list[NDArray[np.float64]] = []
+        sparse: list[scipy.sparse.csr_array] = []
+        codes: list[NDArray[np.int32]] = []
+        first: list[int] = []
+        width = 0
+        by_name = not set(batch.columns.schema.names).isdisjoint(d.column for d in self.decisions_)
+        for j, (encoding, decision) in enumerate(zip(self._encodings, self.decisions_, strict=True)):
+            if encoding is None:
+                continue
+            try:
+                part = encoding.encode(batch.columns.column(decision.column if by_name else j))
+            except CellError as error:
+                raise _cell_message(error, decision.column, place(start + error.row), decision.kind) from None
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+                kind = batch.columns.column(decision.column if by_name else j).type
+                raise InputError(
+                    f"{place(start).split(', row')[0]}, column '{decision.column}' holds {kind}, but the model was fitted "
+                    f"with a {decision.kind} column: give it the type that it had"
+                ) from None
+            if part.dense is not None:
+                dense.append(part.dense)
+            if part.sparse is not None:
+                sparse.append(part.sparse)
+            if part.codes is not None:
+                codes.append(part.codes)
+                for group in encoding.coded:
+                    first.append(width)
+                    width += len(group)
+        return RowBatch(
+            rows=batch.rows,
+            dense=np.concatenate(dense, axis=1) if dense else None,
+            sparse=scipy.sparse.csr_array(scipy.sparse.hstack(sparse, format="csr")) if sparse else None,
+            codes=np.concatenate(codes, axis=1) if codes else None,
+            first=tuple(first),
+            coded_columns=width,
+            target=batch.target,
+            weight=batch.weight,
+            offset=batch.offset,
+            file=batch.file,
+            start=batch.start,
+        )
+
+    def check_columns(self, table: Table) -> None:
+        """Raise `InputError` unless a scan has every column that is encoded."""
+        self._check_encodable(table)
+        have = list(table.columns)
+        for encoding, decision in zip(self._encodings, self.decisions_, strict=True):
+            if encoding is not None and decision.column not in have:
+                raise InputError(
+                    f"{table.place(0).split(',')[0]} has no column '{decision.column}', which the model was fitted "
+                    f"with{_near(decision.column, have)}"
+                )
+
+    @staticmethod
+    def _check_encodable(table: Table) -> None:
+        if table.is_sparse:
+            raise InputError("a libsvm file holds numbers already: fit LogisticRegression on the scan, without an encoder")
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Names of the numeric columns, such as ``age``, ``age (missing)``, ``plan = basic``, ``note: 'free'``.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Checked against the names that were seen in `fit`.
+
+        Returns
+        -------
+        ndarray of str objects
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        return np.array(self._feature_names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` has run."""
+        return hasattr(self, "_encodings")
+
+    # -- frames -------------------------------------------------------------------------------------------------
+
+    def _frame(self, X: Any, *, reset: bool) -> pa.Table:
+        """X as an Arrow table with the encoder's column names, checked as scikit-learn checks."""
+        if isinstance(X, LazyRows):
+            raise TypeError("these rows are encoded already")
+        if isinstance(X, pa.RecordBatch):
+            X = pa.Table.from_batches([X])
+        if is_frame(X):
+            names = [str(name) for name in (X.column_names if isinstance(X, pa.Table) else X.columns)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise InputError(f"column '{twice[0]}' occurs {names.count(twice[0])} times; rename or drop all but one")
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if min(X.shape) == 0:
+                validate_data(self, np.zeros(X.shape), reset=reset, ensure_min_features=1)
+        else:
+            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
+            if X.dtype.kind == "f" and np.isinf(X).any():
+                assert_all_finite(X, allow_nan=True, estimator_name="TableEncoder", input_name="X")
+            names = [f"x{j}" for j in range(X.shape[1])]
+        if not reset:
+            names = [decision.column for decision in self.decisions_]
+        return arrow_table(X, names)
+
+
+def _table_blocks(table: Table) -> Iterator[tuple[int, pa.RecordBatch]]:
+    start, names = 0, list(table.columns)
+    for batch in gathered(table.table_batches()):
+        yield start, batch.columns.select(names)
+        start += batch.rows
+
+
+def _row_of_frame(row: int) -> str:
+    return f"row {row}"
+
+
+def _width(encoding: Encoding) -> int:
+    return len(encoding.dense) + len(encoding.sparse) + sum(map(len, encoding.coded))
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _cell_message(error: CellError, column: str, where: str, fitted_as: str | None = None) -> InputError:
+    shown = repr(error.value if not isinstance(error.value, str) or len(error.value) <= 60 else error.value[:57] + "...")
+    if fitted_as is not None:
+        return InputError(
+            f"{where}, column '{column}': {shown} is not {error.wanted}, but the model was fitted with a {fitted_as} "
+            "column: correct the value, or leave it empty if it is missing"
+        )
+    if isinstance(error.value, float):
+        return InputError(f"{where}, column '{column}': {shown} is not {error.wanted}: correct it, or leave it empty")
+    return InputError(
+        f"{where}, column '{column}': {shown} is not {error.wanted}: correct it, declare it as missing (--na {shown} "
+        f"or scan(..., missing=[...])), or leave the column out (--drop {column!r})"
+    )

@@ -1,0 +1,95 @@
+"""A scanned table seen through a fitted encoder: rows of numbers, made when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.table import Table, TableBatch
+
+if TYPE_CHECKING:
+    from torchlogit.encode.encoder import TableEncoder
+
+
+_FEW_ROWS, _FEW_BYTES = 1_024, 16 << 20
+
+
+def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
+    """Blocks of a few rows, as files with thousands of columns have, joined: each costs a fixed time a column."""
+    held: list[TableBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if held and (batch.file != held[0].file or rows >= _FEW_ROWS or size >= _FEW_BYTES):
+            yield _joined(held)
+            held, rows, size = [], 0, 0
+        held.append(batch)
+        rows, size = rows + batch.rows, size + batch.columns.nbytes
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[TableBatch]) -> TableBatch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = pa.Table.from_batches([batch.columns for batch in batches]).combine_chunks().to_batches()[0]
+
+    def together(name: str) -> Any:
+        parts = [getattr(batch, name) for batch in batches]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    first = batches[0]
+    return TableBatch(columns, first.file, first.start, together("target"), together("weight"), together("offset"))
+
+
+class EncodedTable(LazyRows):
+    """What `TableEncoder.transform` makes of a scan. Carries its target, weight and offset.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+        Fitted.
+    table : Table
+    """
+
+    def __init__(self, encoder: TableEncoder, table: Table) -> None:
+        self.encoder, self.table = encoder, table
+        encoder.check_columns(table)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the numeric columns."""
+        return [str(name) for name in self.encoder.get_feature_names_out()]
+
+    @property
+    def target(self) -> str | None:
+        """Name of the target column."""
+        return self.table.target
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether the rows carry weights."""
+        return self.table.has_weight
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether the rows carry offsets."""
+        return self.table.has_offset
+
+    def place(self, row: int) -> str:
+        """Where a row stands."""
+        return self.table.place(row)
+
+    def numeric_batches(self) -> Iterator[RowBatch]:
+        """All rows in order, encoded block by block."""
+        start = 0
+        for batch in gathered(self.table.table_batches()):
+            yield self.encoder.encode_batch(batch, start, self.table.place)
+            start += batch.rows
+
+    def __repr__(self) -> str:
+        """What is encoded."""
+        return f"EncodedTable({self.table!r}, {len(self.feature_names):,} numeric columns)"

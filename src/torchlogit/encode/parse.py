@@ -1,0 +1,185 @@
+"""Arrow columns as strings, numbers and times; what cannot be read is marked, never dropped."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_ISO_TIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+ISO = "ISO 8601"
+# What people write, besides ISO 8601. Day before month where the numbers themselves do not tell is never guessed:
+# both formats stay candidates, and the one that reads every value wins, month first if both do.
+TIME_FORMATS = (
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m-%d-%Y",
+    "%d-%m-%Y",
+    "%Y/%m/%d %H:%M",
+    "%d.%m.%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%Y/%m/%d %H:%M:%S",
+    "%d.%m.%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+)
+_SHAPES = {"%Y": r"\d{4}", "%m": r"\d{1,2}", "%d": r"(?P<day>\d{1,2})", "%H": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}"}
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this type are strings."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type are numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def is_time(kind: pa.DataType) -> bool:
+    """Whether values of this type are points in time."""
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def decoded(column: Any) -> pa.Array:
+    """One plain array: chunks joined, dictionaries decoded."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def strings(column: pa.Array) -> pa.Array:
+    """Values as trimmed strings; empty ones are missing. 1.0 is written ``1``, true ``true``."""
+    column = decoded(column)
+    kind = column.type
+    if pa.types.is_null(kind):
+        return pa.nulls(len(column), pa.string())
+    if pa.types.is_floating(kind):
+        values = column.to_numpy(zero_copy_only=False)
+        return pa.array([_written(value) for value in values.tolist()], pa.string())
+    text = column if pa.types.is_string(kind) else pc.cast(column, pa.string(), safe=False)
+    trimmed = pc.utf8_trim_whitespace(text)
+    empty = pc.equal(trimmed, "")
+    return pc.if_else(empty, pa.scalar(None, pa.string()), trimmed) if pc.any(empty).as_py() else trimmed
+
+
+def _written(value: float) -> str | None:
+    if value is None or value != value:
+        return None
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))
+
+
+def numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values as float64 with NaN where missing or unreadable, and which are unreadable (or infinite)."""
+    column = decoded(column)
+    kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
+    if is_text(kind):
+        return _parsed_numbers(strings(column))
+    if pa.types.is_duration(kind) or pa.types.is_time(kind):
+        unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
+        whole = pc.cast(column, pa.int32() if kind.bit_width == 32 else pa.int64())
+        return _floats(whole) * unit, np.zeros(len(column), dtype=bool)
+    values = _floats(column)
+    bad = np.isinf(values)
+    return np.where(bad, np.nan, values), bad
+
+
+def _floats(column: pa.Array) -> NDArray[np.float64]:
+    cast = pc.cast(column, pa.float64(), safe=False)
+    return np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _parsed_numbers(text: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    try:
+        values = _floats(text)
+    except pa.ArrowInvalid:
+        fits = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
+        bare = pc.replace_substring_regex(text, r"^\+", "")
+        values = _floats(pc.if_else(fits, bare, pa.scalar(None, pa.string())))
+    present = np.asarray(pc.is_valid(text))
+    bad = present & ~np.isfinite(values)
+    return np.where(bad, np.nan, values), bad
+
+
+def _shape(form: str) -> str:
+    return "^" + re.sub(r"%\w", lambda part: _SHAPES[part.group()], re.escape(form).replace(r"\%", "%")) + "$"
+
+
+def time_formats(sample: list[str]) -> list[str]:
+    """Formats that read every one of some strings, likeliest first."""
+    if not sample:
+        return []
+    fitting = []
+    if all(re.match(_ISO_TIME, value) for value in sample):
+        fitting.append(ISO)
+    for form in TIME_FORMATS:
+        if all(re.match(_shape(form), value) for value in sample):
+            fitting.append(form)
+    array = pa.array(sample, pa.string())
+    return [form for form in fitting if not times(array, form)[1].any()]
+
+
+def times(column: pa.Array, form: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Seconds since 1970 (UTC where a zone is given), NaN where missing or unreadable, and which are unreadable."""
+    column = decoded(column)
+    if is_time(column.type):
+        stamps = pc.cast(column, pa.timestamp("us"), safe=False) if not pa.types.is_timestamp(column.type) else column
+    else:
+        text = strings(column)
+        if form == ISO:
+            stamps = _iso(text)
+        else:
+            stamps = _formatted(text, form)
+        bad = np.asarray(pc.and_(pc.is_valid(text), pc.is_null(stamps)))
+        return _seconds(stamps), bad
+    return _seconds(stamps), np.zeros(len(column), dtype=bool)
+
+
+def _formatted(text: pa.Array, form: str) -> pa.Array:
+    """Strings in a format as timestamps. Arrow itself takes the year 24 for 24, and 31 February for 2 March."""
+    stamps = pc.strptime(text, format=form, unit="s", error_is_null=True)
+    day = pc.cast(pc.struct_field(pc.extract_regex(text, _shape(form)), "day"), pa.int64())
+    return pc.if_else(pc.fill_null(pc.equal(day, pc.day(stamps)), False), stamps, pa.scalar(None, stamps.type))
+
+
+def _iso(text: pa.Array) -> pa.Array:
+    """ISO 8601 strings as timestamps; a zone, where there is one, is turned into UTC."""
+    none = pa.scalar(None, pa.string())
+    fits = pc.fill_null(pc.match_substring_regex(text, _ISO_TIME), False)
+    text = pc.if_else(fits, text, none)
+    zoned = pc.fill_null(pc.match_substring_regex(text, r"(Z|[+-]\d{2}:?\d{2})$"), False)
+    zoned = pc.and_(zoned, pc.fill_null(pc.match_substring_regex(text, r":"), False))
+    try:
+        local = pc.cast(pc.if_else(zoned, none, text), pa.timestamp("us"))
+        absolute = pc.cast(pc.if_else(zoned, text, none), pa.timestamp("us", "UTC"))
+    except pa.ArrowInvalid:  # 2024-02-30: shaped like a date, but none; only these pay for a loop
+        return pa.array([_one_iso(value) for value in text.to_pylist()], pa.timestamp("us"))
+    return pc.coalesce(local, pc.cast(absolute, pa.timestamp("us")))
+
+
+def _one_iso(value: str | None) -> Any:
+    import datetime
+
+    if value is None:
+        return None
+    try:
+        stamp = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return stamp if stamp.tzinfo is None else stamp.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def _seconds(stamps: pa.Array) -> NDArray[np.float64]:
+    unit = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[stamps.type.unit]
+    whole = pc.cast(stamps, pa.int64())
+    return _floats(whole) / unit

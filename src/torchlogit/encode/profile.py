@@ -1,0 +1,312 @@
+"""What a column of a table looks like, learned block after block, and what that makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from torchlogit.encode.parse import decoded, is_number, is_text, is_time, numbers, strings, time_formats, times
+
+KINDS = ("numeric", "boolean", "category", "date", "text", "drop")
+
+_SAMPLE = 200  # strings that a guess about times is made from
+_LEVELS_COUNTED = 1_000_000
+_LIKELY_NUMERIC = 0.99
+_LEAST_NUMERIC = 20
+_PATIENCE = 1000  # unreadable values, in excess of the readable ones, after which a way to read a column is given up
+_PLAIN = r"^[A-Za-z0-9._:@/+-]+$"
+
+
+class CellError(ValueError):
+    """A value that a column's kind does not allow; the encoder adds where it stands."""
+
+    def __init__(self, row: int, value: Any, wanted: str) -> None:
+        super().__init__(f"row {row}: {value!r} is not {wanted}")
+        self.row, self.value, self.wanted = row, value, wanted
+
+
+@dataclass(slots=True)
+class Spread:
+    """Count, mean and standard deviation in one pass (pairwise update of Chan, Golub and LeVeque, 1979)."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0  # sum of squared distances from the mean
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Add values; NaN is skipped."""
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):  # 1e308 and -1e308: `representable` says it
+            # Around the block's first value, so that timestamps keep their digits.
+            shifted = values - values[0]
+            mean = float(values[0] + shifted.mean())
+            squares = float(np.square(shifted - shifted.mean()).sum())
+        total, gap = self.count + values.size, mean - self.mean
+        self.squares += squares + gap * gap * self.count * (values.size / total)
+        self.mean += gap * (values.size / total)
+        self.count = total
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation; 0 if all values are equal."""
+        return math.sqrt(self.squares / self.count) if self.count and self.high > self.low else 0.0
+
+    @property
+    def representable(self) -> bool:
+        """Whether mean and deviation are numbers: the squares of 1e300 and of 1e-300 are none."""
+        return math.isfinite(self.mean) and math.isfinite(self.deviation) and (self.deviation > 0 or self.low >= self.high)
+
+
+@dataclass(slots=True)
+class _Readable:
+    """How many values can be read in one way, and the first that cannot."""
+
+    good: int = 0
+    bad: int = 0
+    first: tuple[int, Any] | None = None
+
+    def see(self, bad: NDArray[np.bool_], present: int, column: pa.Array, start: int) -> None:
+        wrong = int(bad.sum())
+        self.good += present - wrong
+        self.bad += wrong
+        if wrong and self.first is None:
+            row = int(np.flatnonzero(bad)[0])
+            self.first = (start + row, column[row].as_py())
+
+    def hopeless(self) -> bool:
+        """Whether it is not worth trying on."""
+        return self.bad > self.good + _PATIENCE
+
+    def meant(self) -> bool:
+        """Whether all values, but for a few strays, can be read this way."""
+        if not self.good:
+            return False
+        return not self.bad or (self.good >= _LEAST_NUMERIC and self.bad <= max(1, (1 - _LIKELY_NUMERIC) * self.good))
+
+
+@dataclass(slots=True)
+class ColumnProfile:
+    """Facts about one column. Feed it every block with `add`, then ask `decide`.
+
+    Parameters
+    ----------
+    name : str
+    kind : pyarrow.DataType
+    wanted : str, optional
+        The kind (one of `KINDS`) that the column is to have, whatever its values look like.
+    """
+
+    name: str
+    kind: pa.DataType
+    wanted: str | None = None
+    categorical: bool = False  # the table itself says so
+    rows: int = 0
+    missing: int = 0
+    spread: Spread = field(default_factory=Spread)
+    number: _Readable = field(default_factory=_Readable)
+    formats: dict[str, _Readable] = field(default_factory=dict)
+    stamps: dict[str, Spread] = field(default_factory=dict)
+    hours: dict[str, bool] = field(default_factory=dict)
+    levels: Counter[str] = field(default_factory=Counter)
+    forgotten: bool = False
+    words: int = 0
+    plain: int = 0
+    integers: bool = True
+    running: bool = True
+    _last: float = math.nan
+    _early: list[tuple[pa.Array, int]] | None = field(default_factory=list)  # strings until `_SAMPLE` are there
+    _early_present: int = 0
+    _first: tuple[int, str] | None = None  # first string
+
+    @property
+    def present(self) -> int:
+        """Values that are not missing."""
+        return self.rows - self.missing
+
+    def add(self, column: Any) -> None:
+        """Learn from the next block."""
+        if pa.types.is_dictionary(column.type):
+            self.categorical = True
+        column = decoded(column)
+        start, self.rows = self.rows, self.rows + len(column)
+        kind, plain = column.type, self.wanted in (None, "drop")
+        measured = is_number(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind)
+        if pa.types.is_null(kind):
+            self.missing += len(column)
+        elif is_time(kind) and (plain or self.wanted == "date"):
+            self._add_times(column, "", start)
+            self.missing += column.null_count
+        elif self.wanted == "numeric" and not is_time(kind):
+            self._add_numbers(column, start)
+        elif plain and measured and not self.categorical:
+            self._add_numbers(column, start)
+        elif self.wanted != "numeric" and (
+            measured or is_time(kind) or is_text(kind) or self.categorical or pa.types.is_boolean(kind)
+        ):
+            self._add_strings(strings(column), start)
+        else:
+            raise TypeError(f"a column of type {kind}")
+
+    def _add_numbers(self, column: pa.Array, start: int) -> None:
+        values, bad = numbers(column)
+        here = int((~np.isnan(values)).sum())
+        self.missing += len(column) - here - int(bad.sum())
+        self.number.see(bad, here + int(bad.sum()), column, start)
+        self._watch(values)
+
+    def _watch(self, values: NDArray[np.float64]) -> None:
+        """Spread, whether all are whole numbers, and whether they only count the rows."""
+        self.spread.add(values)
+        if self.integers:
+            self.integers = bool((values[~np.isnan(values)] % 1 == 0).all())
+        if self.running and values.size:
+            before = np.concatenate([[-math.inf if math.isnan(self._last) else self._last], values[:-1]])
+            self.running = self.integers and bool((values > before).all())
+            self._last = float(values[-1])
+
+    def _add_times(self, column: pa.Array, form: str, start: int) -> None:
+        seconds, bad = times(column, form)
+        present = int((~np.isnan(seconds)).sum() + bad.sum())
+        self.formats.setdefault(form, _Readable()).see(bad, present, column, start)
+        self.stamps.setdefault(form, Spread()).add(seconds)
+        known = seconds[~np.isnan(seconds)]
+        self.hours[form] = self.hours.get(form, False) or bool((known % 86_400 != 0).any())
+
+    def _add_strings(self, text: pa.Array, start: int) -> None:
+        self.missing += text.null_count
+        present = text.drop_null()
+        if not len(present):
+            return
+        if self._first is None:
+            row = int(np.flatnonzero(np.asarray(pc.is_valid(text)))[0])
+            self._first = (start + row, present[0].as_py())
+        if self.wanted is None and not self.categorical and not self.number.hopeless():
+            values, bad = numbers(text)
+            self.number.see(bad, len(present), text, start)
+            self._watch(values)
+        if self.wanted in (None, "date"):
+            self._try_times(text, len(present), start)
+        self.words += len(present) + pc.sum(pc.count_substring(present, " ")).as_py()
+        self.plain += pc.sum(pc.match_substring_regex(present, _PLAIN)).as_py()
+        if not self.forgotten:
+            self._count_levels(present)
+
+    def _try_times(self, text: pa.Array, present: int, start: int) -> None:
+        """Read strings as times. Which formats are tried depends on the first strings, not on where blocks end."""
+        if self._early is None:
+            for form, readable in self.formats.items():
+                if not readable.hopeless():
+                    self._add_times(text, form, start)
+            return
+        self._early.append((text, start))
+        self._early_present += present
+        if self._early_present >= _SAMPLE:
+            self._choose_formats()
+
+    def _choose_formats(self) -> None:
+        if not self._early:
+            return
+        early, self._early = self._early, None
+        sample = [value for text, _ in early for value in text.drop_null().to_pylist()][:_SAMPLE]
+        self.formats = {form: _Readable() for form in time_formats(sample)}
+        for text, start in early:
+            for form in self.formats:
+                self._add_times(text, form, start)
+
+    def _count_levels(self, present: pa.Array) -> None:
+        counted = pc.value_counts(present)
+        self.levels.update(
+            dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+        )
+        many = len(self.levels) > _LEVELS_COUNTED
+        # Texts repeat so rarely that their levels would only fill the memory.
+        prose = self.wanted is None and self.present >= 1000 and self.words > 4 * self.present and len(self.levels) > 0.5 * self.present
+        if many or prose:
+            self.forgotten = True
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    @property
+    def distinct(self) -> int:
+        """Number of different strings (a lower bound once they are no longer counted)."""
+        return len(self.levels)
+
+    def decide(self) -> tuple[str, str]:
+        """The column's kind (one of `KINDS`) and the reason in words.
+
+        Raises
+        ------
+        CellError
+            Where nearly all values are numbers (or times) and a few are not: to guess would be a wrong answer.
+        """
+        if not self.present:
+            return "drop", f"all {self.rows:,} values are missing"
+        if self.stamps and not self.levels:
+            return ("drop", "constant") if self._constant(self.stamps[""]) else ("date", "a date column")
+        if pa.types.is_boolean(self.kind):
+            return ("drop", "constant") if self.distinct == 1 and not self.missing else ("boolean", "true or false")
+        if self.number.meant() and not self.categorical:
+            return self._decide_number()
+        return self._decide_string()
+
+    def _constant(self, spread: Spread) -> bool:
+        return spread.low == spread.high and not self.missing
+
+    def _decide_number(self) -> tuple[str, str]:
+        if self.number.bad:
+            assert self.number.first is not None
+            raise CellError(*self.number.first, "a finite number, as the other values of this column are")
+        if self._constant(self.spread):
+            return "drop", f"constant ({self.spread.low:g})"
+        # Increasing whole numbers with few gaps (a held-out part leaves some): the number of the row.
+        if self.running and self.rows >= _LEAST_NUMERIC and self.spread.high - self.spread.low < 2 * self.rows:
+            return "drop", "counts the rows, an identifier"
+        return "numeric", "numbers" + self._missing_words()
+
+    def _decide_string(self) -> tuple[str, str]:
+        self._choose_formats()
+        for form, readable in self.formats.items():
+            if readable.meant():
+                if readable.bad:
+                    assert readable.first is not None
+                    raise CellError(*readable.first, f"a date ({form}), as the other values of this column are")
+                if self._constant(self.stamps[form]):
+                    return "drop", "constant"
+                return "date", f"dates ({form})" + self._missing_words()
+        if self.distinct == 1 and not self.missing:
+            return "drop", f"constant ({next(iter(self.levels))!r})"
+        if self.distinct == 2 and not self.forgotten:
+            return "boolean", "two levels" + self._missing_words()
+        unique = self.distinct >= 0.95 * self.present
+        if unique and not self.forgotten and self.plain == self.present and self.present >= _LEAST_NUMERIC:
+            return "drop", "different in nearly every row, an identifier"
+        words = self.words / self.present
+        many = self.forgotten or self.distinct > max(50, 0.1 * self.present)
+        if many and (words >= 4 or (words >= 2 and (unique or self.distinct > 0.5 * self.present))):
+            return "text", f"{words:.0f} words a row" + self._missing_words()
+        return "category", f"{self.distinct:,} levels" + self._missing_words()
+
+    def _missing_words(self) -> str:
+        return f", {self.missing:,} missing" if self.missing else ""
+
+    @property
+    def time_format(self) -> str:
+        """The format that reads every value."""
+        self._choose_formats()
+        readable = [form for form, seen in self.formats.items() if not seen.bad and seen.good]
+        if not readable:
+            first = next((seen.first for seen in self.formats.values() if seen.first), self._first)
+            raise CellError(*(first or (0, None)), "a date in a format that is known (such as 2024-12-31)")
+        return readable[0]

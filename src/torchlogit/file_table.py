@@ -1,0 +1,290 @@
+"""A lazy table over files whose columns have names: text, Parquet, Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from torchlogit.errors import InputError
+from torchlogit.rows import RowBatch
+from torchlogit.sampling import row_uniforms
+from torchlogit.selection import Selection
+from torchlogit.sources.files import TableFile, listed, nearest
+from torchlogit.sources.labels import LabelReader, Labels
+from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
+from torchlogit.table import Table, TableBatch
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns are not features."""
+
+    target: str | None = None
+    weight: str | None = None
+    offset: str | None = None
+    drop: tuple[str, ...] = ()
+
+    def named(self) -> list[tuple[str, str]]:
+        """Each role that a column was named for, with the column."""
+        single = [("target", self.target), ("weight", self.weight), ("offset", self.offset)]
+        return [(role, name) for role, name in single if name is not None] + [("drop", name) for name in self.drop]
+
+
+class FileTable(Table):
+    """A lazy table over files whose columns have names.
+
+    Parameters
+    ----------
+    files : sequence of TableFile
+    format : str
+        For messages.
+    roles : Roles
+    schema : pyarrow.Schema
+        Of all columns of the first file, in its order.
+    header : bool
+        Whether names of columns come from a header.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[TableFile],
+        format: str,  # noqa: A002 -- the word for it
+        roles: Roles,
+        schema: pa.Schema,
+        header: bool,
+    ) -> None:
+        self._files = tuple(files)
+        self._format = format
+        self._roles = roles
+        self._schema = schema
+        self._header = header
+        self._counts: tuple[int, ...] | None = None
+        self._check_roles()
+        taken = {name for _, name in roles.named()}
+        self._columns = [name for name in schema.names if name not in taken]
+        if not self._columns and roles.target is not None:
+            raise InputError(f"{self._files[0].name} has no columns left to learn from; name fewer with --drop")
+        for name in self._columns:
+            if pa.types.is_nested(schema.field(name).type):
+                raise InputError(
+                    f"column '{name}' of {self._files[0].name} holds {schema.field(name).type}, not single "
+                    f"values; leave it out with --drop {name}"
+                )
+
+    def _check_roles(self) -> None:
+        seen: dict[str, str] = {}
+        names = self._schema.names
+        # a column that only later files have may be dropped as well
+        droppable = {name for file in self._files for name in file.schema.names}
+        for role, name in self._roles.named():
+            if name not in names and not (role == "drop" and name in droppable):
+                raise InputError(self._no_column(role, name))
+            if seen.setdefault(name, role) != role:
+                raise InputError(f"column '{name}' is named as {seen[name]} and as {role}; choose one")
+
+    def _no_column(self, role: str, name: str) -> str:
+        names = self._schema.names
+        close = nearest(name, names)
+        numbered = name.startswith("column_") and name[7:].isdigit()
+        text = f"{self._files[0].name} has no column '{name}' for --{role}"
+        text += f" (did you mean '{close}'?)" if close and not (numbered and self._header) else ""
+        text += f"; its columns are {listed(names)}"
+        if self._format == "CSV" and self._header and numbered:
+            return text + "; if its first line is data, say --no-header (header=False)"
+        if self._format == "CSV" and not self._header:
+            return text + "; if its first line names the columns, leave out --no-header (header=False)"
+        if self._format == "CSV" and len(names) == 1:
+            return text + "; if that is several columns, give the separator with --sep"
+        return text
+
+    def __repr__(self) -> str:
+        files = self._files[0].name if len(self._files) == 1 else f"{len(self._files)} {self._format} files"
+        roles = [f", {role}='{name}'" for role, name in self._roles.named() if role != "drop"]
+        return f"scan({files}: {len(self._columns)} columns{''.join(roles)})"
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the feature columns."""
+        return list(self._columns)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the feature columns: each is one number."""
+        return list(self._columns)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def target(self) -> str | None:
+        """Name of the target column."""
+        return self._roles.target
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether a column holds weights."""
+        return self._roles.weight is not None
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether a column holds offsets."""
+        return self._roles.offset is not None
+
+    def _read(self, names: Sequence[str]) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """Columns of all files, with the file and the row in it that each block begins with."""
+        total, before, counts = max(sum(file.size for file in self._files), 1), 0, []
+        # columns must be named to be read, so one is read where only the rows count
+        wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
+        for number, file in enumerate(self._files):
+            start = 0
+            for batch, share in file.batches(wanted):
+                if batch.num_rows:
+                    yield number, start, self._typed(batch)
+                start += batch.num_rows
+                if self.listener is not None:
+                    self.listener(min((before + share * file.size) / total, 1.0))
+            before += file.size
+            counts.append(start)
+        if self._counts is not None and tuple(counts) != self._counts:
+            changed = next(i for i, (now, then) in enumerate(zip(counts, self._counts, strict=True)) if now != then)
+            raise InputError(f"{self._files[changed].name} changed between two reads; start again when it is complete")
+        self._counts = tuple(counts)
+        if not sum(counts):
+            raise InputError(f"{self._files[0].name} has no rows of data; check the file")
+        if self.listener is not None:
+            self.listener(1.0)
+
+    def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.schema.equals(self._schema) or self._format == "CSV":
+            return batch
+        kinds = [self._schema.field(name).type for name in batch.schema.names]
+        if all(column.type.equals(kind) for column, kind in zip(batch.columns, kinds, strict=True)):
+            return batch
+        columns = [column.cast(kind, safe=False) for column, kind in zip(batch.columns, kinds, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+    def _where(self, file: int, row: int) -> str:
+        return self._files[file].where(row)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        name = self._roles.target
+        if name is None:
+            raise InputError("the scan has no target column; name it: scan(..., target='...')")
+        reader = LabelReader(name, self._where, typed=self._format != "CSV")
+        for file, start, batch in self._read([name]):
+            reader.add(batch.column(name), file, start)
+        return reader.finish(len(self._files))
+
+    def labels(self) -> NDArray[Any]:
+        """All labels, from one read of their column that is done once."""
+        labels = self._labels
+        return labels.part(0, labels.codes.size)
+
+    def n_rows(self) -> int:
+        """Number of rows."""
+        if self._counts is None:
+            known = [file.known_rows() for file in self._files]
+            if any(count is None for count in known):
+                for _ in self._read([]):
+                    pass
+            else:
+                self._counts = tuple(count or 0 for count in known)
+        return sum(self._counts or ())
+
+    def uniforms(self, seed: int) -> NDArray[np.float64]:
+        """A hash of (seed, file, row in file) for each row."""
+        self.n_rows()
+        return np.concatenate([row_uniforms(seed, file, 0, rows) for file, rows in enumerate(self._counts or ())])
+
+    def table_batches(self) -> Iterator[TableBatch]:
+        """All rows in order, with their labels, weights and offsets."""
+        roles = self._roles
+        labels = self._labels if roles.target is not None else None
+        extra = [name for name in (roles.weight, roles.offset) if name is not None]
+        row = 0
+        for file, start, batch in self._read([*self._columns, *extra]):
+            yield TableBatch(
+                batch.select(self._columns),
+                file=file,
+                start=start,
+                target=None if labels is None else labels.part(row, row + batch.num_rows),
+                weight=self._row_numbers(batch, roles.weight, file, start, "weight"),
+                offset=self._row_numbers(batch, roles.offset, file, start, "offset"),
+            )
+            row += batch.num_rows
+
+    def _row_numbers(
+        self, batch: pa.RecordBatch, name: str | None, file: int, start: int, role: str
+    ) -> NDArray[np.float64] | None:
+        if name is None:
+            return None
+        column = batch.column(name)
+        values = self._floats(column, name, file, start, f"a finite number, as --{role} needs; correct it")
+        bad = ~np.isfinite(values) if role == "offset" else ~(np.isfinite(values) & (values >= 0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = column[row].as_py()
+            if value is None:
+                raise InputError(
+                    f"{self._where(file, start + row)} has no {role} in column '{name}' (it is missing); fill it in or "
+                    "remove the row"
+                )
+            least = " that is not negative" if role == "weight" else ""
+            raise InputError(
+                f"{self._where(file, start + row)} has '{value}' in column '{name}', not a finite number{least}, as "
+                f"--{role} needs; correct it"
+            )
+        return values
+
+    def _floats(self, column: pa.Array, name: str, file: int, start: int, expected: str) -> NDArray[np.float64]:
+        if not (is_text(column.type) or is_numeric(column.type)):
+            raise InputError(f"column '{name}' of {self._files[file].name} holds {column.type}, not {expected}")
+        try:
+            return as_floats(column)
+        except pa.ArrowInvalid:
+            row = first_not_a_number(column)
+        value = str(column[row].as_py())
+        shown = value if len(value) <= 60 else value[:60] + "…"
+        raise InputError(f"{self._where(file, start + row)} has '{shown}' in column '{name}', not {expected}")
+
+    def numeric_batches(self) -> Iterator[RowBatch]:
+        """All rows in order as numbers, NaN where they are missing; text is an error."""
+        expected = (
+            "a number; put a TableEncoder before the model, name the value as missing with --na, or leave the column "
+            "out with --drop"
+        )
+        for batch in self.table_batches():
+            dense = np.empty((batch.rows, len(self._columns)))
+            for i, name in enumerate(self._columns):
+                dense[:, i] = self._floats(batch.columns.column(i), name, batch.file, batch.start, expected)
+            yield RowBatch(
+                batch.rows,
+                dense=dense,
+                target=batch.target,
+                weight=batch.weight,
+                offset=batch.offset,
+                file=batch.file,
+                start=batch.start,
+            )
+
+    def place(self, row: int) -> str:
+        """File, row and line of a row that is counted over all files."""
+        total = self.n_rows()
+        counts = self._counts or ()
+        if not 0 <= row < total:
+            raise IndexError(f"row {row} of {total} rows")
+        file = int(np.searchsorted(np.cumsum(counts), row, side="right"))
+        return self._where(file, row - sum(counts[:file]))
+
+    def select(self, mask: NDArray[np.bool_]) -> Table:
+        """The rows where ``mask`` is true, lazily."""
+        return Selection(self, mask)

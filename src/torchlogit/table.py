@@ -1,0 +1,89 @@
+"""Rows of a table before they are numbers: Arrow columns, block after block."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from torchlogit.rows import LazyRows
+
+
+@dataclass(frozen=True, slots=True)
+class TableBatch:
+    """Some rows of a table.
+
+    Parameters
+    ----------
+    columns : pyarrow.RecordBatch
+        Feature columns, in the table's order. Those of a text file are strings, missing values null; those of
+        Parquet and Arrow files have their own types.
+    file, start : int
+        Where the first row comes from: the number of the file and the row in it, both from 0.
+    target : ndarray of shape (rows,), optional
+        Labels: int64, float64, bool or str objects; the same kind in every batch.
+    weight, offset : ndarray of shape (rows,), float64, optional
+    """
+
+    columns: pa.RecordBatch
+    file: int = 0
+    start: int = 0
+    target: NDArray[Any] | None = None
+    weight: NDArray[np.float64] | None = None
+    offset: NDArray[np.float64] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.columns.num_rows)
+
+
+class Table(LazyRows):
+    """A lazy table: what ``scan`` returns.
+
+    Attributes
+    ----------
+    listener : callable, optional
+        Called with the share of the files (0 to 1) that the current read has covered, for progress bars.
+    """
+
+    listener: Callable[[float], None] | None = None
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """Names of the feature columns (without target, weight, offset and dropped columns)."""
+
+    @property
+    @abstractmethod
+    def is_sparse(self) -> bool:
+        """Whether the rows are sparse numbers already (libsvm): there is nothing to encode."""
+
+    @abstractmethod
+    def table_batches(self) -> Iterator[TableBatch]:
+        """All rows in order; may be called again and yields the same. Not for sparse tables."""
+
+    @abstractmethod
+    def labels(self) -> NDArray[Any]:
+        """All labels, in row order, reading no other column where the format allows it."""
+
+    @abstractmethod
+    def select(self, mask: NDArray[np.bool_]) -> Table:
+        """The rows where ``mask`` (one entry a row, over all files) is true, in order; lazily too."""
+
+    @abstractmethod
+    def uniforms(self, seed: int) -> NDArray[np.float64]:
+        """A hash of (seed, file, row in file) in [0, 1) for each row: what decides which rows are held out."""
+
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return sum(batch.rows for batch in (self.numeric_batches() if self.is_sparse else self.table_batches()))
+
+    def with_columns(self, names: Sequence[str]) -> Table:
+        """The same rows with the columns of a model: for sparse tables, whose width depends on their rows."""
+        raise TypeError(f"only sparse tables take other columns, not {type(self).__name__} with {len(names)} columns")

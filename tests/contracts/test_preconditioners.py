@@ -1,0 +1,129 @@
+"""An inverse curvature is symmetric, positive where the objective sees anything, and close to the inverse it names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.problems import classification, objective_from
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
+
+BUILDERS = {
+    "identity": lambda objective: Identity(),
+    "diagonal": lambda objective: HessianDiagonal(),
+    "Cholesky": lambda objective: HessianCholesky(),
+    "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
+    "eigenbasis": lambda objective: GramEigenbasis(objective.source),
+}
+
+
+def _at(rng, objective, scale=0.5):
+    u = objective.project(torch.from_numpy(scale * rng.normal(size=tuple(objective.zeros().shape))))
+    return u, objective.all_lanes()
+
+
+def _matrix(inverse, shape):
+    """P written out, ``(S, S)``."""
+    size = shape[1] * shape[2]
+    columns = [inverse.solve(e.reshape(shape)).reshape(-1) for e in torch.eye(size, dtype=torch.float64)]
+    return torch.stack(columns, 1)
+
+
+def _projector(objective, shape):
+    size = shape[1] * shape[2]
+    return torch.stack(
+        [objective.project(e.reshape(shape)).reshape(-1) for e in torch.eye(size, dtype=torch.float64)], 1
+    )
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_symmetric_and_positive(rng, name, classes, fit_intercept):
+    if name == "eigenbasis" and classes == 2:
+        pytest.skip("made for many classes")
+    X, y = classification(rng, 200, 4, classes)
+    objective = objective_from(X, y, 1e-3, fit_intercept=fit_intercept)
+    u, lanes = _at(rng, objective)
+    P = _matrix(BUILDERS[name](objective).build(objective, u, lanes), u.shape)
+    visible = _projector(objective, u.shape)
+    P = visible @ P @ visible
+    torch.testing.assert_close(P, P.T, rtol=1e-9, atol=1e-10 * float(P.abs().max()))
+    values = torch.linalg.eigvalsh(P)
+    rank = int(torch.linalg.matrix_rank(visible))
+    assert int((values > 1e-8 * values[-1]).sum()) == rank
+    assert float(values[0]) > -1e-10 * float(values[-1])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 1e-2])
+def test_cholesky_is_the_inverse(rng, classes, fit_intercept, l2):
+    X, y = classification(rng, 200, 4, classes)
+    objective = objective_from(X, y, l2, fit_intercept=fit_intercept)
+    u, lanes = _at(rng, objective)
+    inverse = HessianCholesky().build(objective, u, lanes)
+    assert inverse.exact
+    v = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape))))
+    bent = objective.curvature_product(u, v, lanes)
+    torch.testing.assert_close(objective.project(inverse.solve(bent)), v, rtol=1e-8, atol=1e-9)
+
+
+def test_hessian_diagonal_is_the_inverse_of_the_diagonal(rng):
+    X, y = classification(rng, 200, 4)
+    objective = objective_from(X, y, 1e-2)
+    u, lanes = _at(rng, objective)
+    diagonal = objective.hessian(u, lanes).diagonal(dim1=1, dim2=2).reshape(u.shape)
+    solved = HessianDiagonal().build(objective, u, lanes).solve(torch.ones_like(u))
+    torch.testing.assert_close(solved, 1 / diagonal, rtol=1e-9, atol=0)
+
+
+def test_eigenbasis_inverts_a_class_at_the_null_model(rng):
+    """There all rows bend alike, and the class's own curvature is diagonal in the basis."""
+    X, y = classification(rng, 200, 4, 3)
+    objective = objective_from(X, y, 0.0)
+    u, lanes = objective.zeros(), objective.all_lanes()
+    inverse = GramEigenbasis(objective.source).build(objective, u, lanes)
+    whole = objective.hessian(u, lanes)[0]
+    D = objective.width
+    v = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape))))
+    blocks = torch.stack([whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(3)])[None]
+    torch.testing.assert_close(inverse.solve(blocks), v, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", ["duplicated", "collinear", "constant", "more columns than rows"])
+def test_directions_without_curvature_are_left_alone(rng, case):
+    X, y = classification(rng, 60, 3)
+    if case == "duplicated":
+        X = np.column_stack([X, X[:, 0]])
+    elif case == "collinear":
+        X = np.column_stack([X, 3 * X[:, 0] - 0.1 * X[:, 1] + 7])
+    elif case == "constant":
+        X = np.column_stack([X, np.full(len(X), 4.0)])
+    else:
+        X, y = rng.normal(size=(12, 30)), np.arange(12) % 2
+    objective = objective_from(X, y, 0.0)
+    u, lanes = objective.zeros(), objective.all_lanes()
+    inverse = HessianCholesky().build(objective, u, lanes)
+    gradient = objective.value_gradient(u, lanes).gradient
+    step = inverse.solve(gradient)
+    assert torch.isfinite(step).all()
+    # It solves the system on what the rows can see, and moves nothing else.
+    torch.testing.assert_close(objective.curvature_product(u, step, lanes), gradient, rtol=1e-8, atol=1e-10)
+    assert float(step.abs().max()) < 100
+    hidden = inverse.hidden(0)
+    if hidden is not None:
+        bent = objective.hessian(u, lanes)[0] @ (hidden / hidden.abs().amax(0))
+        assert float(bent.abs().max()) < 1e-8
+
+
+def test_take_keeps_the_chosen_lanes(rng):
+    X, y = classification(rng, 80, 3, 3)
+    objective = objective_from(X, y, [1e-3, 1e-2, 1e-1])
+    u, lanes = _at(rng, objective)
+    gradient = torch.from_numpy(rng.normal(size=tuple(u.shape)))
+    keep = torch.tensor([True, False, True])
+    for build in BUILDERS.values():
+        inverse = build(objective).build(objective, u, lanes)
+        torch.testing.assert_close(inverse.take(keep).solve(gradient[keep]), inverse.solve(gradient)[keep])

@@ -1,0 +1,166 @@
+"""Every solver, around every preconditioner that fits it: the optimum, alone and in lanes, in steps one can repeat."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.problems import classification, objective_from
+from torchlogit.drive import Run, iterate
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
+from torchlogit.problem import FitOptions, Status
+from torchlogit.solvers import SOLVERS
+from truth.newton_reference import certificate_of, objective_of, optimum
+
+FIELDS = {
+    "step", "objective", "gradient_norm", "kkt", "excess", "step_length", "trials", "passes", "rows_per_second",
+    "bytes_per_second", "seconds", "theta",
+}  # fmt: skip
+PRECONDITIONERS = {
+    "identity": lambda objective: Identity(),
+    "diagonal": lambda objective: HessianDiagonal(),
+    "Cholesky": lambda objective: HessianCholesky(),
+    "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
+    "eigenbasis": lambda objective: GramEigenbasis(objective.source),
+}
+ROUTES = [(solver, around) for solver in sorted(SOLVERS) for around in PRECONDITIONERS]
+
+
+def _run(objective, route, tol=1e-9, max_iter=1000):
+    solver = SOLVERS[route[0]](PRECONDITIONERS[route[1]](objective), tol)
+    return Run(objective, solver, FitOptions(tol=tol, max_iter=max_iter))
+
+
+def _solve(objective, route, tol=1e-9, max_iter=1000):
+    run = _run(objective, route, tol, max_iter)
+    steps = list(iterate(run, objective.zeros()))
+    return run, steps
+
+
+def _raw(run, lane=0):
+    lanes = torch.tensor([lane])
+    return run.objective.coordinates.to_raw(run.objective.project(run.outcomes[lane].u[None]), lanes)[0].numpy()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_reaches_the_optimum(route, classes, rng):
+    if route[1] == "eigenbasis" and classes == 2:
+        pytest.skip("made for many classes")
+    X, y = classification(rng, 240, 5, classes)
+    run, steps = _solve(objective_from(X, y, 1e-3), route)
+    best = optimum(X, y, 1e-3, classes=classes)
+    outcome, theta = run.outcomes[0], _raw(run)
+    assert outcome.status is Status.CONVERGED
+    assert objective_of(theta, X, y, 1e-3) <= best.objective * (1 + 1e-12)
+    assert certificate_of(theta, X, y, 1e-3) <= 1e-9
+    assert outcome.value == pytest.approx(best.objective, rel=1e-12)
+    assert outcome.kkt <= 1e-9
+    assert outcome.excess <= 1e-10 * outcome.value
+    scale = X.std(0)
+    np.testing.assert_allclose(theta[:, :-1] * scale, best.theta[:, :-1] * scale, atol=1e-5)
+    values = [record["objective"] for _, record in steps]
+    assert all(b <= a * (1 + 1e-13) for a, b in itertools.pairwise(values)), "a step went uphill"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_lanes_equal_separate_fits(route, classes, rng):
+    if route[1] == "eigenbasis" and classes == 2:
+        pytest.skip("made for many classes")
+    X, y = classification(rng, 150, 4, classes)
+    targets = np.column_stack([y, rng.permutation(y), y])
+    weights = np.column_stack([np.ones(150), np.arange(150) % 5 != 0, rng.random(150)]).astype(float)
+    strengths = [1e-3, 1e-1, 1e-2]
+    # Without any curvature the penalty's spread over the columns' units (a condition number of 1e7) is too much for
+    # a tight tolerance: steps end below the rounding of the objective.
+    tol, digits = (1e-5, 1e-8) if route[1] == "identity" else (1e-9, 1e-12)
+    together, _ = _solve(objective_from(X, targets, strengths, weights, classes=classes), route, tol)
+    for lane in range(3):
+        y_, w_ = targets[:, lane], weights[:, lane]
+        alone, _ = _solve(objective_from(X, y_, strengths[lane], w_, classes=classes), route, tol)
+        assert together.outcomes[lane].status is Status.CONVERGED
+        best = optimum(X, y_, strengths[lane], weight=w_, classes=classes)
+        assert together.outcomes[lane].value == pytest.approx(best.objective, rel=digits)
+        difference = (_raw(together, lane) - _raw(alone))[:, :-1] * X.std(0)
+        assert np.abs(difference).max() < 1e3 * tol
+
+
+@pytest.mark.parametrize("route", [("newton", "Cholesky"), ("newton", "diagonal"), ("lbfgs", "diagonal")], ids=" ".join)
+class TestSteps:
+    def test_records(self, route, rng):
+        X, y = classification(rng, 120, 4)
+        run, steps = _solve(objective_from(X, y, 1e-2), route)
+        records = [record for _, record in steps]
+        assert [record["step"] for record in records] == list(range(len(records)))
+        assert run.iterations == len(records) - 1
+        previous = 0.0
+        for (state, record), nxt in zip(steps, [*steps[1:], None], strict=True):
+            assert set(record) == FIELDS
+            theta = np.array(record["theta"])
+            assert record["objective"] == pytest.approx(objective_of(theta, X, y, 1e-2), rel=1e-12)
+            assert record["kkt"] == pytest.approx(certificate_of(theta, X, y, 1e-2), rel=1e-5, abs=1e-13)
+            eta = X @ theta[0, :-1] + theta[0, -1]
+            slope = (1 / (1 + np.exp(-eta)) - y) / len(y)
+            raw = np.append(slope @ X + 1e-2 * theta[0, :-1], slope.sum())
+            assert record["gradient_norm"] == pytest.approx(np.linalg.norm(raw), rel=1e-6, abs=1e-9 * np.abs(X).max())
+            assert record["passes"] >= previous
+            previous = record["passes"]
+            assert record["seconds"]["total"] >= record["seconds"]["read"] >= 0
+            if nxt is None:
+                assert record["step_length"] == 0
+                assert record["trials"] == 0
+            else:
+                assert record["step_length"] > 0
+                assert record["trials"] >= 1
+                assert record["step_length"] == float(nxt[0].step_length[0])
+            assert float(state.excess[0]) == record["excess"]
+
+    def test_a_state_is_all_that_a_step_needs(self, route, rng):
+        X, y = classification(rng, 120, 4, noise=0.3)
+        objective = objective_from(X, y, 1e-4)
+        run, steps = _solve(objective, route)
+        states = [state for state, _ in steps]
+        assert len(states) > 4
+        again = states[2]
+        for expected in states[3:]:
+            again = run.solver.step(objective, again)
+            assert torch.equal(again.u, expected.u)
+            assert torch.equal(again.value, expected.value)
+            assert torch.equal(again.direction, expected.direction)
+
+    def test_the_same_bits_every_time(self, route, rng):
+        X, y = classification(rng, 120, 4)
+        first, second = (_solve(objective_from(X, y, 1e-3), route)[0] for _ in range(2))
+        assert torch.equal(first.outcomes[0].u, second.outcomes[0].u)
+
+    def test_interrupted_between_two_states(self, route, rng):
+        X, y = classification(rng, 120, 4)
+        run = _run(objective_from(X, y, 1e-3), route)
+        start = run.objective.value_gradient(run.objective.zeros(), run.objective.all_lanes()).value
+        for _, record in iterate(run, run.objective.zeros()):
+            if record["step"] == 1:
+                break
+        outcome = run.interrupted()[0]
+        assert outcome.status is Status.INTERRUPTED
+        assert not outcome.status.converged
+        assert torch.equal(outcome.u, run.state.u[0])
+        assert float(start[0]) > outcome.value > 0
+
+    def test_budget(self, route, rng):
+        X, y = classification(rng, 120, 4, noise=0.2)
+        run, steps = _solve(objective_from(X, y, 1e-5), route, max_iter=1)
+        assert run.outcomes[0].status is Status.MAX_ITER
+        assert run.outcomes[0].iterations == 1
+        assert len(steps) == 2
+
+    def test_lanes_leave_when_they_have_converged(self, route, rng):
+        X, y = classification(rng, 120, 4, noise=0.3)
+        run, steps = _solve(objective_from(X, y, [10.0, 1e-5]), route)
+        active = [state.lanes.tolist() for state, _ in steps]
+        assert active[0] == [0, 1]
+        assert active[-1] == [1]
+        assert run.outcomes[0].iterations < run.outcomes[1].iterations

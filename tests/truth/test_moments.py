@@ -1,0 +1,138 @@
+"""Means and deviations of columns against exact rational arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.problems import coded_columns, sparse_rows
+from torchlogit.moments import column_moments, find_non_finite
+from torchlogit.problem import Block
+from torchlogit.sources import MemorySource
+
+
+def exact(column, weight):
+    """Weighted mean and deviation; the square root alone is rounded."""
+    x, w = [Fraction(float(v)) for v in column], [Fraction(float(v)) for v in weight]
+    total = sum(w)
+    mean = sum(a * b for a, b in zip(w, x, strict=True)) / total
+    variance = sum(a * (b - mean) ** 2 for a, b in zip(w, x, strict=True)) / total
+    shift = 2**400
+    return float(mean), float(Fraction(int(variance * shift**2)) / shift**2) ** 0.5
+
+
+def moments_of(dense=None, sparse=None, codes=None, weight=None, lanes=1):
+    rows = len(dense) if dense is not None else (sparse.rows if sparse is not None else codes.rows)
+    block = Block(
+        torch.zeros(rows, dtype=torch.int64),
+        None if dense is None else torch.from_numpy(dense),
+        sparse,
+        codes,
+        None if weight is None else torch.from_numpy(weight),
+    )
+    return column_moments(MemorySource(block), lanes)
+
+
+RNG = np.random.default_rng(1)
+COLUMNS = {
+    "plain": RNG.normal(size=60),
+    "year": RNG.integers(1950, 2025, 60).astype(float),
+    "timestamp": 1.7e9 + RNG.uniform(0, 1e4, 60),
+    "identifier": 9.1e14 + np.arange(60.0),
+    "far outlier": np.append(RNG.normal(size=59), 1e9),
+    "first row far away": np.append(1e12, RNG.normal(size=59)),
+    "two values": np.repeat([3.0, 5.0], 30),
+    "mostly zero": np.append(np.zeros(58), [1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_against_rational_arithmetic(name, weighted, layout):
+    column = COLUMNS[name]
+    weight = np.random.default_rng(2).choice([0.0, 0.5, 3.0], 60) if weighted else np.ones(60)
+    given = weight if weighted else None
+    if layout == "dense":
+        moments = moments_of(dense=column[:, None], weight=given)
+    else:
+        moments = moments_of(sparse=sparse_rows(column[:, None]), weight=given)
+    mean, deviation = exact(column, weight)
+    assert float(moments.mean[0, 0]) == pytest.approx(mean, rel=1e-13, abs=1e-13 * deviation)
+    # A spread is known to the rounding of the values that it comes from.
+    rounding = 1e-15 * np.abs(column).max() / deviation if deviation else 0
+    assert float(moments.deviation[0, 0]) == pytest.approx(deviation, rel=1e-12 + rounding)
+    assert float(moments.largest[0]) >= np.abs(column).max() * (1 - 1e-15)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e-300, 1e200, 1.7e9 + 0.123])
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_a_constant_has_no_spread_at_all(value, layout):
+    weight = np.random.default_rng(3).random(1000)
+    column = np.full((1000, 1), value)
+    arguments = {"dense": column} if layout == "dense" else {"sparse": sparse_rows(column)}
+    moments = moments_of(**arguments, weight=weight)
+    assert float(moments.deviation[0, 0]) == 0.0
+    assert float(moments.mean[0, 0]) == pytest.approx(value, rel=1e-14)
+    assert float(moments.scale(True)[0, 0]) == pytest.approx(max(abs(value), 1.0), rel=1e-14)
+
+
+def test_constant_among_the_rows_that_count():
+    column = np.array([5.0, 5.0, 9.0, 5.0])[:, None]
+    moments = moments_of(dense=column, weight=np.array([1.0, 2.0, 0.0, 0.3]))
+    assert float(moments.deviation[0, 0]) == 0.0
+
+
+@pytest.mark.parametrize("size", [1e-290, 1e-200, 1e200, 1e300])
+def test_values_whose_squares_leave_the_range(size):
+    column = np.array([1.0, 2.0, 4.0, -3.0]) * size
+    moments = moments_of(dense=column[:, None])
+    mean, deviation = exact(column / size, np.ones(4))
+    assert float(moments.mean[0, 0]) / size == pytest.approx(mean, rel=1e-12)
+    assert float(moments.deviation[0, 0]) / size == pytest.approx(deviation, rel=1e-12)
+
+
+def test_a_spread_too_small_for_a_coefficient_counts_as_none():
+    moments = moments_of(dense=np.array([1.0, 2.0, 4.0])[:, None] * 1e-310)
+    assert float(moments.deviation[0, 0]) == 0.0
+    assert float(moments.scale(True)[0, 0]) == 1.0
+
+
+def test_lanes_have_weights_of_their_own():
+    rng = np.random.default_rng(4)
+    X, weight = rng.normal(size=(40, 3)), rng.choice([0.0, 1.0, 2.0], (40, 3))
+    moments = moments_of(dense=X, weight=weight, lanes=3)
+    for lane in range(3):
+        alone = moments_of(dense=X, weight=weight[:, lane])
+        torch.testing.assert_close(moments.mean[lane], alone.mean[0], rtol=1e-13, atol=1e-15)
+        torch.testing.assert_close(moments.deviation[lane], alone.deviation[0], rtol=1e-13, atol=0)
+    np.testing.assert_allclose(moments.weight, weight.sum(0))
+
+
+def test_coded_columns_are_their_ones():
+    codes = coded_columns(np.random.default_rng(5), 50)
+    written = codes.as_sparse(torch.float64)
+    a, b = moments_of(codes=codes), moments_of(sparse=written)
+    torch.testing.assert_close(a.mean, b.mean, rtol=1e-14, atol=0)
+    torch.testing.assert_close(a.deviation, b.deviation, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_what_is_not_finite_is_found(value, layout):
+    X = np.ones((30, 4))
+    X[17, 2] = value
+    block = (
+        Block(torch.zeros(30, dtype=torch.int64), dense=torch.from_numpy(X))
+        if layout == "dense"
+        else Block(torch.zeros(30, dtype=torch.int64), sparse=sparse_rows(X))
+    )
+    source = MemorySource(block)
+    with pytest.raises(FloatingPointError):
+        column_moments(source)
+    row, column, found = find_non_finite(source)
+    assert (row, column) == (17, 2)
+    assert np.array_equal([found], [value], equal_nan=True)
