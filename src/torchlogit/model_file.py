@@ -168,8 +168,8 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
     version = metadata.get("format_version", "")
     if version not in map(str, range(1, FORMAT_VERSION + 1)):
         raise InputError(
-            f"{where} was written by a newer torchlogit ({_short(metadata.get('torchlogit'))}, format {_short(version)}; "
-            f"this is {__version__}, format {FORMAT_VERSION}): update torchlogit"
+            f"{where} was written by a newer torchlogit ({_short(metadata.get('torchlogit'))}, format "
+            f"{_short(version)}; this is {__version__}, format {FORMAT_VERSION}): update torchlogit"
         )
     if metadata.get("sha256") != _digest(metadata.get("model", ""), arrays):
         raise InputError(f"{where} was altered or damaged after it was written (its checksum does not fit); {_CONFIRM}")
@@ -199,7 +199,7 @@ def _digest(text: str, arrays: Arrays) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values only. Infinities are written as ``{"float": "inf"}``, keys that are not strings as ``{"pairs": ...}``."""
+    """JSON values only: infinities are ``{"float": "inf"}``, keys that are not strings ``{"pairs": ...}``."""
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value) and set(value) not in ({"float"}, {"pairs"}):
             return {key: _plain(item) for key, item in value.items()}
@@ -408,7 +408,8 @@ def _encoding(kind: str, learned: dict[str, Any], j: int, arrays: Arrays) -> Enc
         values[name] = value
     if values.get("scale", 0) < 0 or not 0 <= values.get("share", 0) <= 1:
         raise ValueError(f"impossible numbers of a {kind} column")
-    if not 0 <= values.get("buckets", 0) <= MOST_LEVELS or len(set(values.get("levels", ()))) < len(values.get("levels", ())):
+    levels = values.get("levels", ())
+    if not 0 <= values.get("buckets", 0) <= MOST_LEVELS or len(set(levels)) < len(levels):
         raise ValueError(f"impossible levels of a {kind} column")
     if values.get("form", "") not in ("", ISO, *TIME_FORMATS):
         raise ValueError("an unknown format of dates")
@@ -419,7 +420,7 @@ def _text(name: str, key: str, arrays: Arrays) -> Text:
     buckets, labels = arrays[f"{key}.buckets"], arrays[f"{key}.labels"]
     if buckets.dtype != np.int32 or buckets.ndim != 1 or labels.dtype != np.uint8:
         raise ValueError("words of an unknown type")
-    if buckets.size and not (0 <= buckets[0] and buckets[-1] < BUCKETS and (np.diff(buckets) > 0).all()):
+    if buckets.size and not (buckets[0] >= 0 and buckets[-1] < BUCKETS and (np.diff(buckets) > 0).all()):
         raise ValueError("impossible numbers of words")
     words = tuple(labels.tobytes().decode().split("\n")) if buckets.size else ()
     if len(words) != buckets.size:

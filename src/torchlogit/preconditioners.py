@@ -304,7 +304,8 @@ def _shared_basis(sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
         gram += (rows * share[:, None]).T @ rows
     ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
     root = torch.clamp(ridge, min=_METRIC_FLOOR).sqrt()
-    return torch.linalg.eigh(gram / root / root[:, None])[1] / root[:, None]
+    vectors: Tensor = torch.linalg.eigh(gram / root / root[:, None])[1]
+    return vectors / root[:, None]
 
 
 def _basis_diagonal(sample: Objective, u: Tensor, lanes: Tensor, vectors: Tensor) -> Tensor:

@@ -257,7 +257,7 @@ class Status(enum.Enum):
         "Not converged: the certificate holds, but whether the classes are separated could not be decided within the "
         "limits of the linear programme. Add a penalty (a finite C)."
     )
-    INTERRUPTED = "Not converged: interrupted after {iterations} iterations; the coefficients are those of the last one."
+    INTERRUPTED = "Not converged: interrupted after {iterations} iterations; the coefficients are the last one's."
 
     @property
     def converged(self) -> bool:

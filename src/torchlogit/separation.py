@@ -1,15 +1,16 @@
 """Are the classes separated? Exactly, where it matters: before an unpenalised fit is called converged.
 
-Write ``a`` for a row's *constraint*: ``z_i`` with the sign of its class, or for many classes ``(e_y - e_k) (x) z_i`` for each
-other class ``k``. A direction ``beta`` with ``a'beta >= 0`` for all constraints and ``> 0`` for some separates the classes
-(completely where it is ``> 0`` for all), and the likelihood then has no maximum (Albert and Anderson, 1984).
+Write ``a`` for a row's *constraint*: ``z_i`` with the sign of its class, or for many classes ``(e_y - e_k) (x) z_i``
+for each other class ``k``. A direction ``beta`` with ``a'beta >= 0`` for all constraints and ``> 0`` for some separates
+the classes (completely where ``> 0`` for all), and the likelihood then has no maximum (Albert and Anderson, 1984).
 
 Two exact tests, the cheap one first:
 
-*Newton's certificate.* By Stiemke's lemma there is no such direction if and only if positive numbers ``r`` exist with ``sum_i r_i
-a_i = 0``. Near an optimum the row residuals almost are such numbers: their sum is the gradient. One Newton step ``d``
-makes it exactly zero, and turns a residual into ``r_i (1 - c_i)`` with ``|c_i|`` at most the step's largest effect on a row's
-linear predictor (relative to the row's expectation). Effects below one everywhere therefore *prove* that nothing is separated.
+*Newton's certificate.* By Stiemke's lemma there is no such direction if and only if positive numbers ``r`` exist with
+``sum_i r_i a_i = 0``. Near an optimum the row residuals almost are such numbers: their sum is the gradient. One Newton
+step ``d`` makes it exactly zero, and turns a residual into ``r_i (1 - c_i)`` with ``|c_i|`` at most the step's largest
+effect on a row's linear predictor (relative to the row's expectation). Effects below one everywhere therefore *prove*
+that nothing is separated.
 
 *A linear programme* (HiGHS), solved on a working set of constraints that grows by those which its solution violates,
 until none of all rows is violated or no direction is left.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,7 +164,8 @@ class _Programme:
 
     # -- rows and constraints -----------------------------------------------------------------------------------
 
-    def _blocks(self):  # type: ignore[no-untyped-def]
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Standardised rows, linear predictors, targets and shares, block by block."""
         return self.objective.curved_rows(self.u, self.lanes)
 
     def _present(self, target: Tensor, share: Tensor) -> NDArray[np.bool_]:
@@ -177,11 +180,12 @@ class _Programme:
 
     def _along(self, rows: Tensor, target: Tensor, beta: NDArray[np.float64]) -> NDArray[np.float64]:
         """``a'beta`` for every constraint, ``(rows, others)``."""
-        eta = rows.cpu().numpy() @ beta.reshape(self.outputs, self.width).T
+        eta: NDArray[np.float64] = rows.cpu().numpy() @ beta.reshape(self.outputs, self.width).T
         if self.outputs == 1:
-            return eta * (2.0 * target.cpu().numpy() - 1.0)
+            sign: NDArray[np.float64] = 2.0 * target.cpu().numpy() - 1.0
+            return eta * sign
         own = target[:, 0].to(torch.int64).cpu().numpy()
-        mine = np.take_along_axis(eta, own[:, None], 1)
+        mine: NDArray[np.float64] = np.take_along_axis(eta, own[:, None], 1)
         return mine - np.take_along_axis(eta, self._rivals(target), 1)
 
     def _constraints(self, rows: Tensor, target: Tensor, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -243,11 +247,11 @@ class _Programme:
             working.extend(added)
 
     def _margins(self, eta: Tensor, target: Tensor) -> NDArray[np.float64]:
-        values = eta[:, 0].cpu().numpy()
+        values: NDArray[np.float64] = eta[:, 0].cpu().numpy()
         if self.outputs == 1:
             return values * (2.0 * target.cpu().numpy() - 1.0)
         own = target[:, 0].to(torch.int64).cpu().numpy()
-        mine = np.take_along_axis(values, own[:, None], 1)
+        mine: NDArray[np.float64] = np.take_along_axis(values, own[:, None], 1)
         return mine - np.take_along_axis(values, self._rivals(target), 1)
 
     def _linear_programme(self, cost: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

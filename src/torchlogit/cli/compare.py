@@ -90,7 +90,8 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        return {name: getattr(self, name) for name in ("objective", "kkt", "accuracy", "seconds", "mebibytes", "excess")}
+        names = ("objective", "kkt", "accuracy", "seconds", "mebibytes", "excess")
+        return {name: getattr(self, name) for name in names}
 
 
 def _encoded(table_options: o.TableOptions, data: list[str], positive: str | None, waiting: Any) -> Rows:
@@ -104,7 +105,8 @@ def _encoded(table_options: o.TableOptions, data: list[str], positive: str | Non
 
     table = open_table(table_options, data, waiting)
     if table.target is None:
-        raise InputError(f"name the column to predict with --target COL; the columns are {', '.join(table.columns[:30])}")
+        names = ", ".join(table.columns[:30])
+        raise InputError(f"name the column to predict with --target COL; the columns are {names}")
     labels = training_labels(table, positive)
     rows: LazyRows = table
     if not table.is_sparse:
@@ -241,7 +243,8 @@ def _print(out: Any, rows: Rows, results: list[Result]) -> None:
         )
         for r in results
     ]
-    columns = ["", "objective", "above the best", "certificate", "accuracy", "probabilities differ by", "time", "memory"]
+    columns = ["", "objective", "above the best", "certificate", "accuracy"]
+    columns += ["probabilities differ by", "time", "memory"]
     out.print(table(columns, lines, numeric=range(1, 8)))
     mine, other = results[0], results[2]
     out.print(f"\ntorchlogit takes {mine.seconds / other.seconds:.2g} times the time of scikit-learn's exact fit")

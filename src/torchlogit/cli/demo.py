@@ -68,14 +68,14 @@ def _engine_room(out: Console, X: Tensor, y: Tensor) -> None:
         probability = torch.sigmoid(layer(X))  # forward
         loss = criterion(probability, y)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()  # update
         if epoch % 10 == 0:
             out.print(f"epoch {epoch:3d}  loss {loss.item():.4f}")
     seconds = time.perf_counter() - began
     with torch.no_grad():
         accuracy = float(((torch.sigmoid(layer(X)) >= 0.5) == y.bool()).double().mean())
-    out.print(f"\naccuracy at 0.5: {accuracy:.4f}, in {seconds:.2f} s. The loss is still falling: this is not the optimum.")
+    out.print(f"\naccuracy at 0.5: {accuracy:.4f}, in {seconds:.2f} s. The loss still falls: this is not the optimum.")
 
 
 # -- 2. the easy buttons --------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _easy_buttons(out: Console, X: Tensor, y: Tensor) -> None:
         rows.append((name, *_described(model, points, labels), f"{1e3 * seconds:.1f} ms"))
     columns = ["", "coefficients", "intercept", "log loss", "objective", "accuracy", "time"]
     out.print(table(columns, rows, numeric=range(1, 7)))
-    out.print("(the objective is the log loss plus the penalty, |w|^2 / 2,000 here: both minimise that, not the log loss)")
+    out.print("(the objective is the log loss plus the penalty, |w|^2 / 2,000 here: both minimise that)")
     out.print(f"\n{model.status_} kkt {model.kkt_:.1e}, excess {model.excess_:.1e}")
     out.print(repr(model.plan_))
 

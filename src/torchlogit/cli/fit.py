@@ -114,8 +114,9 @@ def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
     order = shares.argsort()[::-1] if shares.size > 2 else range(shares.size)
     told = [f"{label_text(report.labels.classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
     more = f" and {shares.size - 6} more" if shares.size > 6 else ""
+    files = ", ".join(request.data[:3]) + (" ..." if len(request.data) > 3 else "")
     out.print(
-        f"{', '.join(request.data[:3])}{' ...' if len(request.data) > 3 else ''}: fitted on {figures['n_rows']:,} rows, "
+        f"{files}: fitted on {figures['n_rows']:,} rows, "
         f"{figures['n_columns']:,} columns as {figures['n_features']:,} numbers"
     )
     out.print(f"target    {', '.join(told)}{more}")
@@ -179,8 +180,8 @@ def print_coefficients(out: Console, model: object, count: int | None) -> None:
     from torchlogit.cli.show import number, table
     from torchlogit.cli.workflow import classifier_of, largest_coefficients
 
-    classifier = classifier_of(model)  # type: ignore[arg-type]
-    rows = largest_coefficients(model, count)  # type: ignore[arg-type]
+    classifier = classifier_of(model)
+    rows = largest_coefficients(model, count)
     total = int(classifier.coef_.size)
     many = classifier.classes_.size > 2
     title = f"largest of {total:,} coefficients" if count is not None and total > count else "coefficients"

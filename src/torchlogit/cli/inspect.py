@@ -36,7 +36,8 @@ def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
     if file.notes.get("table", {}).get("target") is not None:
         out.print(f"target    {file.notes['table']['target']} in {', '.join(file.notes['data'])}")
     out.print(f"minimised {classifier.plan_.objective}")
-    out.print(f"objective {classifier.objective_:.10g}, kkt {number(classifier.kkt_)}, excess {number(classifier.excess_)}")
+    certificate = f"kkt {number(classifier.kkt_)}, excess {number(classifier.excess_)}"
+    out.print(f"objective {classifier.objective_:.10g}, {certificate}")
     out.print(f"status    {classifier.status_}")
     if figures:
         print_measures(out, figures, "when it was fitted, on")

@@ -55,17 +55,18 @@ def training_labels(table: Table, positive: str | None) -> Labels:
         return _one_against_rest(classes, codes, positive, str(name))
     if classes.size < 2:
         raise InputError(
-            f"the target '{name}' has only one value ({_label(classes[0])!r} in all {values.size:,} rows): a model needs "
+            f"the target '{name}' has only one value ({_label(classes[0])!r} in all {values.size:,} rows): a model "
+            f"needs "
             "rows of two classes, or more"
         )
     measured = values.dtype.kind == "f" and classes.size > 20
     if measured or classes.size > _MOST_CLASSES or (classes.size > 50 and classes.size > values.size / 3):
         raise InputError(
             f"the target '{name}' has {classes.size:,} different values in {values.size:,} rows (such as "
-            f"{_label(classes[0])!r}): it looks like a measurement or an identifier, not a class; name another --target, "
-            "or one label with --positive"
+            f"{_label(classes[0])!r}): it looks like a measurement or an identifier, not a class; name another "
+            "--target, or one label with --positive"
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if classes.size > 2:
         notes = (
             f"{classes.size} labels: one multinomial model for all of them; --positive LABEL fits one against the rest",
@@ -84,7 +85,9 @@ def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.int64], positive:
         )
     hit = (codes == chosen).astype(np.int64)
     if classes.size < 2:
-        raise InputError(f"all rows of the target '{name}' have the label {positive!r}: a model needs rows of two classes")
+        raise InputError(
+            f"all rows of the target '{name}' have the label {positive!r}: a model needs rows of two classes"
+        )
     if classes.size == 2:
         return Labels(classes[[1 - chosen, chosen]], hit)
     own = str(_label(classes[chosen]))

@@ -20,14 +20,18 @@ Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Col
 Weight = Annotated[str | None, typer.Option("--weight", metavar="COL", help="Column of row weights.")]
 Offset = Annotated[str | None, typer.Option("--offset", metavar="COL", help="Column added to the logit.")]
 Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="COL", help="Column to leave out; may be repeated.")]
-Positive = Annotated[str | None, typer.Option("--positive", metavar="LABEL", help="Predict this label against the rest.")]
+Positive = Annotated[
+    str | None, typer.Option("--positive", metavar="LABEL", help="Predict this label against the rest.")
+]
 Separator = Annotated[
     str | None, typer.Option("--sep", metavar="CHAR", help="Separator of a text file (default: guessed); 'tab' works.")
 ]
-NoHeader = Annotated[bool, typer.Option("--no-header", help="The first line is data; columns are column_0, column_1, ...")]
+NoHeader = Annotated[
+    bool, typer.Option("--no-header", help="The first line is data; columns are column_0, column_1, ...")
+]
 Missing = Annotated[
     list[str] | None,
-    typer.Option("--na", metavar="VALUE", help="Value that means missing, in place of the usual ones; may be repeated."),
+    typer.Option("--na", metavar="VALUE", help="Value that means missing, in place of the usual ones; repeatable."),
 ]
 C = Annotated[float, typer.Option("--C", metavar="FLOAT", help="Inverse strength of the L2 penalty; inf for none.")]
 Tolerance = Annotated[float, typer.Option("--tol", metavar="FLOAT", help="Bound on the certificate.")]
@@ -61,7 +65,8 @@ class TableOptions:
         missing: list[str] | None,
     ) -> TableOptions:
         """From the command line's values."""
-        return cls(target, weight, offset, tuple(drop or ()), tab(separator), not no_header, tuple(missing) if missing else None)
+        na = tuple(missing) if missing else None
+        return cls(target, weight, offset, tuple(drop or ()), tab(separator), not no_header, na)
 
     def scan(self, paths: list[str]) -> Table:
         """The files as a lazy table."""

@@ -120,7 +120,7 @@ def _chosen(
     import numpy as np
 
     if eta.shape[1] > 1:
-        return eta.argmax(1)
+        return np.asarray(eta.argmax(1), dtype=np.int64)
     if threshold is None or threshold == 0.5:
         return np.asarray(eta[:, 0] > 0, dtype=np.int64)
     return np.asarray(probability[:, 1] >= threshold, dtype=np.int64)

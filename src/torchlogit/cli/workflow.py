@@ -188,7 +188,11 @@ def _tested(
 
 
 def tested_figures(
-    model: LogisticRegression | Pipeline, table: Table, labels: Labels, base: NDArray[np.float64], threshold: float = 0.5
+    model: LogisticRegression | Pipeline,
+    table: Table,
+    labels: Labels,
+    base: NDArray[np.float64],
+    threshold: float = 0.5,
 ) -> dict[str, Any]:
     """Measures of a model on rows with known labels."""
     eta, weight = [np.empty((0, classifier_of(model).coef_.shape[0]))], []

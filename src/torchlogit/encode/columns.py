@@ -45,11 +45,20 @@ class Encoding(Protocol):
     """What a fitted column offers. ``dense``, ``sparse`` and ``coded`` are the names of its numeric columns."""
 
     @property
-    def dense(self) -> list[str]: ...
+    def dense(self) -> list[str]:
+        """Columns of the dense part."""
+        ...
+
     @property
-    def sparse(self) -> list[str]: ...
+    def sparse(self) -> list[str]:
+        """Columns of the sparse part."""
+        ...
+
     @property
-    def coded(self) -> list[list[str]]: ...
+    def coded(self) -> list[list[str]]:
+        """For each group of codes, its levels."""
+        ...
+
     def encode(self, column: pa.Array) -> Encoded:
         """Numbers of a block; raises `CellError` for a value that the kind does not allow."""
         ...

@@ -26,6 +26,7 @@ from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.table import Table, TableBatch
 
 Place = Callable[[int], str]
+Blocks = Callable[[], Iterator[tuple[int, pa.RecordBatch]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """Fit, then `transform` the same rows."""
         return self.fit(X, y).transform(X)
 
-    def _learn(self, names: list[str], blocks: Callable[[], Iterator[tuple[int, pa.RecordBatch]]], place: Place) -> None:
+    def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
         self._check_kinds(names)
         profiles: list[ColumnProfile] = []
         for _, batch in blocks():
@@ -209,7 +210,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             if kind not in KINDS:
                 raise ValueError(f"kinds['{column}'] is {kind!r}; it must be one of {', '.join(KINDS)}")
             if column not in names:
-                raise ValueError(f"kinds names the column '{column}', but the table has none of that name{_near(column, names)}")
+                raise ValueError(
+                    f"kinds names the column '{column}', but the table has none of that name{_near(column, names)}"
+                )
 
     def _decide(self, profile: ColumnProfile, place: Place) -> tuple[str, str]:
         wanted = (self.kinds or {}).get(profile.name)
@@ -232,8 +235,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                     raise CellError(*profile.number.first, "a finite number")
                 if not profile.spread.representable:
                     raise InputError(
-                        f"column '{profile.name}' holds numbers from {profile.spread.low:g} to {profile.spread.high:g}, "
-                        "whose spread float64 cannot hold: multiply or divide the column by a power of ten"
+                        f"column '{profile.name}' holds numbers from {profile.spread.low:g} to "
+                        f"{profile.spread.high:g}, whose spread float64 cannot hold: "
+                        "multiply or divide the column by a power of ten"
                     )
                 return Numeric.learn(profile)
             if kind == "date":
@@ -310,8 +314,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 kind = batch.columns.column(decision.column if by_name else j).type
                 raise InputError(
-                    f"{place(start).split(', row')[0]}, column '{decision.column}' holds {kind}, but the model was fitted "
-                    f"with a {decision.kind} column: give it the type that it had"
+                    f"{place(start).split(', row')[0]}, column '{decision.column}' holds {kind}, but the model was "
+                    f"fitted with a {decision.kind} column: give it the type that it had"
                 ) from None
             if part.dense is not None:
                 dense.append(part.dense)
@@ -350,7 +354,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     @staticmethod
     def _check_encodable(table: Table) -> None:
         if table.is_sparse:
-            raise InputError("a libsvm file holds numbers already: fit LogisticRegression on the scan, without an encoder")
+            raise InputError(
+                "a libsvm file holds numbers already: fit LogisticRegression on the scan, without an encoder"
+            )
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names of the numeric columns, such as ``age``, ``age (missing)``, ``plan = basic``, ``note: 'free'``.
@@ -384,7 +390,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             names = [str(name) for name in (X.column_names if isinstance(X, pa.Table) else X.columns)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise InputError(f"column '{twice[0]}' occurs {names.count(twice[0])} times; rename or drop all but one")
+                raise InputError(
+                    f"column '{twice[0]}' occurs {names.count(twice[0])} times; rename or drop all but one"
+                )
             validate_data(self, X, reset=reset, skip_check_array=True)
             if min(X.shape) == 0:
                 validate_data(self, np.zeros(X.shape), reset=reset, ensure_min_features=1)
@@ -419,7 +427,8 @@ def _near(name: str, names: list[str]) -> str:
 
 
 def _cell_message(error: CellError, column: str, where: str, fitted_as: str | None = None) -> InputError:
-    shown = repr(error.value if not isinstance(error.value, str) or len(error.value) <= 60 else error.value[:57] + "...")
+    long = isinstance(error.value, str) and len(error.value) > 60
+    shown = repr(error.value[:57] + "..." if long else error.value)
     if fitted_as is not None:
         return InputError(
             f"{where}, column '{column}': {shown} is not {error.wanted}, but the model was fitted with a {fitted_as} "

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-
 _BLOCK_ROWS = 65_536
 
 

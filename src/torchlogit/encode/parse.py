@@ -31,7 +31,8 @@ TIME_FORMATS = (
     "%m/%d/%Y %H:%M:%S",
     "%d/%m/%Y %H:%M:%S",
 )
-_SHAPES = {"%Y": r"\d{4}", "%m": r"\d{1,2}", "%d": r"(?P<day>\d{1,2})", "%H": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}"}
+_SHAPES = {"%Y": r"\d{4}", "%m": r"\d{1,2}", "%d": r"(?P<day>\d{1,2})"}
+_SHAPES |= {"%H": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}"}
 
 
 def is_text(kind: pa.DataType) -> bool:

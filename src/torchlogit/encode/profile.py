@@ -66,7 +66,8 @@ class Spread:
     @property
     def representable(self) -> bool:
         """Whether mean and deviation are numbers: the squares of 1e300 and of 1e-300 are none."""
-        return math.isfinite(self.mean) and math.isfinite(self.deviation) and (self.deviation > 0 or self.low >= self.high)
+        finite = math.isfinite(self.mean) and math.isfinite(self.deviation)
+        return finite and (self.deviation > 0 or self.low >= self.high)
 
 
 @dataclass(slots=True)
@@ -148,9 +149,7 @@ class ColumnProfile:
         elif is_time(kind) and (plain or self.wanted == "date"):
             self._add_times(column, "", start)
             self.missing += column.null_count
-        elif self.wanted == "numeric" and not is_time(kind):
-            self._add_numbers(column, start)
-        elif plain and measured and not self.categorical:
+        elif (self.wanted == "numeric" and not is_time(kind)) or (plain and measured and not self.categorical):
             self._add_numbers(column, start)
         elif self.wanted != "numeric" and (
             measured or is_time(kind) or is_text(kind) or self.categorical or pa.types.is_boolean(kind)
@@ -232,7 +231,8 @@ class ColumnProfile:
         )
         many = len(self.levels) > _LEVELS_COUNTED
         # Texts repeat so rarely that their levels would only fill the memory.
-        prose = self.wanted is None and self.present >= 1000 and self.words > 4 * self.present and len(self.levels) > 0.5 * self.present
+        wordy = self.words > 4 * self.present and len(self.levels) > 0.5 * self.present
+        prose = self.wanted is None and self.present >= 1000 and wordy
         if many or prose:
             self.forgotten = True
 
@@ -308,5 +308,6 @@ class ColumnProfile:
         readable = [form for form, seen in self.formats.items() if not seen.bad and seen.good]
         if not readable:
             first = next((seen.first for seen in self.formats.values() if seen.first), self._first)
-            raise CellError(*(first or (0, None)), "a date in a format that is known (such as 2024-12-31)")
+            row, value = first or (0, None)
+            raise CellError(row, value, "a date in a format that is known (such as 2024-12-31)")
         return readable[0]
