@@ -19,8 +19,11 @@ from torchlogit.sources import Source
 _BUILD_OPERATIONS = 5e10
 # Rows a class's block needs for each column: with ten, no direction's curvature is off by more than a half.
 _ROWS_PER_COLUMN = 10
-# A product moves the rows through memory for few operations each, and takes this many times as long for them.
-_PRODUCT_SLOWNESS = 3.0
+# Operations of a product for each entry of rows x coefficients: two matrix products of two, three times as slow as
+# those of a factor, since they move the rows through memory for few operations each.
+PRODUCT_OPERATIONS = 12.0
+# Operations that writing out a row costs for each of its entries, twice a build.
+_WRITING_OPERATIONS = 40.0
 # Entries of all blocks (512 MiB).
 _LARGEST_BLOCKS = 64_000_000
 # Rows for each column without which a block says too little.
@@ -71,7 +74,12 @@ class ClassCholesky:
         """What a build costs, in products with the curvature."""
         outputs, width = objective.outputs, objective.width
         operations = 2.0 * outputs * width**2 * (min(self.rows(objective), self.sample.rows) + width)
-        return operations / (_PRODUCT_SLOWNESS * 6.0 * objective.source.rows * outputs * width)
+        operations += 2.0 * _WRITING_OPERATIONS * self.sample.rows * width
+        return operations / (PRODUCT_OPERATIONS * objective.source.rows * outputs * width)
+
+    def affords_reading(self, objective: Objective) -> bool:
+        """Whether all rows of the sample may be written out at every build."""
+        return 2.0 * _WRITING_OPERATIONS * self.sample.rows * objective.width <= _BUILD_OPERATIONS
 
     def fits(self, objective: Objective) -> bool:
         """Whether the blocks fit into memory, and enough rows into the time of a build."""
@@ -120,11 +128,12 @@ def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
     """
     if int((importance > 0).sum()) <= wanted:
         return bend
-    ordered = importance.sort(descending=True).values
-    rest = ordered.flip(0).cumsum(0).flip(0)  # total of a row and all less important ones
+    top = importance.topk(wanted).values
+    # Total of a row and all less important ones; the difference may round to less than the row itself.
+    rest = torch.maximum(importance.sum() - top.cumsum(0) + top, top)
     # With the j most important rows taken for certain, the others share what is left in proportion.
-    left = wanted - torch.arange(bend.shape[0], dtype=bend.dtype, device=bend.device)
-    fits = (ordered * left <= rest) & (left > 0)
+    left = wanted - torch.arange(wanted, dtype=bend.dtype, device=bend.device)
+    fits = top * left <= rest
     first = int(fits.to(torch.int8).argmax())
     chance = torch.clamp(importance * (left[first] / rest[first]), max=1.0)
     passed = torch.floor(chance.cumsum(0) + 0.5)

@@ -35,8 +35,12 @@ class Loss(Protocol):
         """Second derivative of a row: a ``(rows, M, K)`` diagonal and, for K > 1, ``b`` with ``-b b'`` off it."""
         ...
 
-    def curvature_product(self, eta: Tensor, target: Tensor, direction: Tensor) -> Tensor:
-        """Second derivative times ``direction (rows, M, K)``."""
+    def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        """All that the second derivative needs of ``eta``; its exponentials are the costly half of a product."""
+        ...
+
+    def curvature_product(self, curvature: tuple[Tensor, ...], direction: Tensor) -> Tensor:
+        """Second derivative, given by its `row_curvature`, times ``direction (rows, M, K)``."""
         ...
 
     def curvature_root(self, eta: Tensor, target: Tensor) -> Tensor:
@@ -84,9 +88,13 @@ class Binomial:
         tail = torch.exp(-eta.abs())
         return tail / (1 + tail) ** 2, None
 
-    def curvature_product(self, eta: Tensor, target: Tensor, direction: Tensor) -> Tensor:
+    def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        """The second derivative itself."""
+        return (self.curvature(eta, target)[0],)
+
+    def curvature_product(self, curvature: tuple[Tensor, ...], direction: Tensor) -> Tensor:
         """Second derivative times ``direction``."""
-        return self.curvature(eta, target)[0] * direction
+        return curvature[0] * direction
 
     def curvature_root(self, eta: Tensor, target: Tensor) -> Tensor:
         """``sqrt(t) / (1 + t)``."""
@@ -160,11 +168,17 @@ class Multinomial:
         _, p, complement = self._probability(eta)
         return p * complement, p
 
-    def curvature_product(self, eta: Tensor, target: Tensor, direction: Tensor) -> Tensor:
-        """``p * (v - p'v)`` with v taken relative to the most probable class: nothing cancels where its p is near 1."""
+    def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        """``p``, and which class is the most probable."""
         index, p, _ = self._probability(eta)
+        return p, index
+
+    def curvature_product(self, curvature: tuple[Tensor, ...], direction: Tensor) -> Tensor:
+        """``p * (v - p'v)`` with v taken relative to the most probable class: nothing cancels where its p is near 1."""
+        p, index = curvature
         relative = direction - direction.gather(-1, index)
-        return p * (relative - (p * relative).sum(-1, keepdim=True))
+        mean = torch.linalg.vecdot(p, relative)[..., None]
+        return relative.sub_(mean).mul_(p)
 
     def curvature_root(self, eta: Tensor, target: Tensor) -> Tensor:
         """``(I - q q') diag(q)`` with ``q = sqrt(p)``: a projector times a diagonal, so ``B'B = diag(p) - p p'``."""

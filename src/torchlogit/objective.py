@@ -24,6 +24,10 @@ from torchlogit.problem import Block, RowStats
 from torchlogit.sources import Source
 
 
+# Bytes of row curvatures that products at one point may keep.
+_KEPT_BYTES = 2**29
+
+
 @dataclass(slots=True)
 class Effort:
     """What a fit has read so far. ``passes`` counts reads of *all* rows; a read of a tenth of them is 0.1."""
@@ -212,11 +216,37 @@ class Objective:
 
     def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
-        theta, along = self._push(u, lanes), self._push(direction, lanes)
-        stats = self._sweep(lambda block: self.kernel.curvature_product(block, theta, along, lanes))
-        assert stats.product is not None
-        product = self._pull(stats.product / stats.weight[:, None, None], lanes)
-        product[..., :-1] += self.ridge[lanes][:, None] * direction[..., :-1]
+        return self.curvature_at(u, lanes)(direction)
+
+    def curvature_at(self, u: Tensor, lanes: Tensor) -> Callable[[Tensor], Tensor]:
+        """The second derivative at ``u`` as a function of directions, each one read of the rows.
+
+        The rows' own curvatures are kept from the first product to the last, where that takes little memory.
+        """
+        theta = self._push(u, lanes)
+        kept: list[tuple[Tensor, ...]] | None = None
+        if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
+            kept = []
+
+        def product(direction: Tensor) -> Tensor:
+            along = self._push(direction, lanes)
+            number = iter(range(self.source.rows))
+
+            def block_product(block: Block) -> RowStats:
+                curvature: tuple[Tensor, ...] | None = None
+                if kept is not None:
+                    i = next(number)
+                    if i == len(kept):
+                        kept.append(self.kernel.row_curvature(block, theta, lanes))
+                    curvature = kept[i]
+                return self.kernel.curvature_product(block, theta, along, lanes, curvature)
+
+            stats = self._sweep(block_product)
+            assert stats.product is not None
+            bent = self._pull(stats.product / stats.weight[:, None, None], lanes)
+            bent[..., :-1] += self.ridge[lanes][:, None] * direction[..., :-1]
+            return bent
+
         return product
 
     def hessian(self, u: Tensor, lanes: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchlogit.class_curvature import ClassCholesky
+from torchlogit.class_curvature import PRODUCT_OPERATIONS, ClassCholesky
 from torchlogit.kernels import Kernel
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
@@ -19,6 +19,8 @@ _LARGEST_MATRIX = 4_000
 _EXACT_OPERATIONS = 3e10
 # Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few.
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
+# Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
+_WORTH_PRODUCTS = 10.0
 # A start from a subsample pays when all rows are at least this many times as many.
 _WARM_RATIO = 5
 
@@ -92,8 +94,9 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     ==========================  =============================  ==================================================
     S <= 4,000                  rows * S^2 <= 3e10             Newton, Cholesky of the whole Hessian at every step
     S <= 4,000                  more, two classes              L-BFGS around a subsample's Hessian
-    S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian
-    S > 4,000, p < 4,000        many classes                   Newton-CG, Cholesky of each class's Hessian; where those
+    S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian, where
+                                                               that costs no more than ten products
+    p < 4,000                   otherwise, many classes        Newton-CG, Cholesky of each class's Hessian; where those
                                                                cost too much, in the Gram eigenbasis
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
@@ -113,14 +116,14 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
         preconditioner = HessianCholesky(sample)
         solver = LBFGS(preconditioner, options.tol)
         reason = f"{shape}: the Hessian fits, a subsample's is enough"
-    elif size <= _LARGEST_MATRIX:
+    elif size <= _LARGEST_MATRIX and _products(objective, sample or objective.source) <= _WORTH_PRODUCTS:
         preconditioner = HessianCholesky(sample)
         solver = Newton(preconditioner, options.tol)
         reason = f"{shape}: many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
     elif outputs > 1 and width <= _LARGEST_MATRIX:
-        solver = _many_classes(objective, sample or objective.source, options.tol)
+        solver = _many_classes(objective, options.tol, sample)
         preconditioner = solver.preconditioner
-        reason = f"{shape}: the Hessian ({size:,} x {size:,}) does not fit, its blocks do"
+        reason = f"{shape}: the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
     else:
         preconditioner = HessianDiagonal()
         solver = LBFGS(preconditioner, options.tol)
@@ -146,16 +149,27 @@ def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Sol
     if size <= _LARGEST_MATRIX and warm.rows * float(size) ** 2 <= 2 * _EXACT_OPERATIONS:
         return Newton(HessianCholesky(), tol)
     if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
-        return _many_classes(objective, warm, tol)
+        return _many_classes(objective.on(warm), tol, warm)
     return LBFGS(HessianDiagonal(), tol)
 
 
-def _many_classes(objective: Objective, rows: Source, tol: float) -> Newton:
-    """Conjugate gradients preconditioned by each class's own curvature."""
-    blocks = ClassCholesky(rows)
+def _products(objective: Objective, sample: Source) -> float:
+    """What the Hessian of a sample costs, in products with the curvature of all rows."""
+    size = float(objective.outputs * objective.width)
+    return 2.0 * sample.rows * size**2 / (PRODUCT_OPERATIONS * objective.source.rows * size)
+
+
+def _many_classes(objective: Objective, tol: float, sample: Source | None) -> Newton:
+    """Conjugate gradients preconditioned by each class's own curvature.
+
+    Its blocks choose their rows themselves, and choose better among all than among a subsample.
+    """
+    blocks = ClassCholesky(objective.source)
+    if not blocks.affords_reading(objective) and sample is not None:
+        blocks = ClassCholesky(sample)
     if blocks.fits(objective):
         return Newton(blocks, tol, patience=blocks.products(objective))
-    return Newton(GramEigenbasis(rows), tol)
+    return Newton(GramEigenbasis(sample or objective.source), tol)
 
 
 __all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective"]

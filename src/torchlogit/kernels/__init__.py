@@ -38,10 +38,22 @@ class Kernel(Protocol):
         """Sums of the loss, its gradient, and the smallest margin."""
         ...
 
+    def row_curvature(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What a product needs of ``theta``, for as long as several directions are tried at one point."""
+        ...
+
     def curvature_product(
-        self, block: Block, theta: Tensor, direction: Tensor, lanes: Tensor | None = None
+        self,
+        block: Block,
+        theta: Tensor,
+        direction: Tensor,
+        lanes: Tensor | None = None,
+        curvature: tuple[Tensor, ...] | None = None,
     ) -> RowStats:
-        """Sum of the rows' curvature times ``direction (M, K, p + 1)``."""
+        """Sum of the rows' curvature times ``direction (M, K, p + 1)``.
+
+        ``curvature`` is what `row_curvature` gave for the same block, ``theta`` and lanes, if it was kept.
+        """
         ...
 
     def gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:

@@ -135,8 +135,17 @@ class ReferenceKernel:
         """Loss, gradient and margin."""
         return self._sweep(block, theta, lanes, None)
 
+    def row_curvature(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Nothing: a reference computes everything anew."""
+        return ()
+
     def curvature_product(
-        self, block: Block, theta: Tensor, direction: Tensor, lanes: Tensor | None = None
+        self,
+        block: Block,
+        theta: Tensor,
+        direction: Tensor,
+        lanes: Tensor | None = None,
+        curvature: tuple[Tensor, ...] | None = None,
     ) -> RowStats:
         """Curvature times a direction."""
         return self._sweep(block, theta, lanes, direction)

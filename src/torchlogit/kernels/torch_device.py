@@ -161,17 +161,29 @@ class TorchKernel:
             margin=margin.amin(0),
         )
 
+    def row_curvature(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What `curvature_product` needs of ``theta``."""
+        eta = self._eta(block, self._dense(block), self._sparse(block), theta, lanes)
+        return self.loss.row_curvature(eta, self._target(block, lanes, theta.shape[0]))
+
     def curvature_product(
-        self, block: Block, theta: Tensor, direction: Tensor, lanes: Tensor | None = None
+        self,
+        block: Block,
+        theta: Tensor,
+        direction: Tensor,
+        lanes: Tensor | None = None,
+        curvature: tuple[Tensor, ...] | None = None,
     ) -> RowStats:
         """Sum of the rows' curvature times ``direction``."""
         points, _, width = theta.shape
         dense, sparse = self._dense(block), self._sparse(block)
-        eta = self._eta(block, dense, sparse, theta, lanes)
+        if curvature is None:
+            eta = self._eta(block, dense, sparse, theta, lanes)
+            curvature = self.loss.row_curvature(eta, self._target(block, lanes, points))
         bare = Block(target=block.target)  # the direction has no offset
         along = self._eta(bare, dense, sparse, direction, lanes)
-        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        bent = self._weighted(block, self.loss.curvature_product(eta, target, along), weight)
+        weight = self._weight(block, lanes, points)
+        bent = self._weighted(block, self.loss.curvature_product(curvature, along), weight)
         return RowStats(
             block.rows, weight.sum(0), product=self._pull_back(dense, sparse, bent, width)
         )  # fmt: skip
@@ -223,7 +235,7 @@ class TorchKernel:
             for m in range(points):
                 scores = (slope[:, m, :, None] * design[:, None, :]).reshape(piece.rows, outputs * width)
                 grams.append((scores.T @ scores).to(torch.float64))
-            stats = RowStats(piece.rows, weight.sum(0), score_gram=torch.stack(grams))
+            stats = RowStats(piece.rows, weight.sum(0), score_gram=_stacked(grams))
             total = stats if total is None else total + stats
         assert total is not None
         return total
@@ -255,7 +267,12 @@ class TorchKernel:
                 here = slice(k * width, (k + 1) * width)
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
-        return RowStats(block.rows, weight.sum(0), gram=torch.stack(grams))
+        return RowStats(block.rows, weight.sum(0), gram=_stacked(grams))
+
+
+def _stacked(matrices: list[Tensor]) -> Tensor:
+    """``(M, S, S)``, without a copy of a matrix that is alone."""
+    return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
 
 
 def _lanes(lanes: Tensor | None, points: int, device: torch.device) -> Tensor:

@@ -74,8 +74,9 @@ def newton_path(
     running = size > 0
     path: list[Tensor] = []
     products = 0
+    curvature_product = objective.curvature_at(u, lanes)
     while products < limit and bool(running.any()):
-        bent = objective.curvature_product(u, search, lanes)
+        bent = curvature_product(search)
         curvature = lane_dot(search, bent)
         running = running & (curvature > 0)
         length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)

@@ -37,6 +37,7 @@ class _Bracket:
 
     value0: float
     slope0: float
+    flat: float
     low: float = 0.0
     slope_low: float = 0.0
     high: float = float("inf")
@@ -60,9 +61,7 @@ class _Bracket:
             self.done = True
 
     def see(self, point: int, length: float, value: float, slope: float) -> None:
-        """Judge one trial."""
-        if self.done:
-            return
+        """Judge one trial; those of one read come in growing length, and the best of them counts."""
         noise = _NOISE * abs(self.value0)
         finite = value == value and abs(value) != float("inf") and slope == slope
         decreased = finite and value <= self.value0 + _DECREASE * length * self.slope0
@@ -71,7 +70,7 @@ class _Bracket:
         if decreased or level:
             if value <= self.best_value or self.best < 0:
                 self.best, self.best_length, self.best_value, self.detour = point, length, value, -1
-            if slope >= _CURVATURE * self.slope0:
+            if slope >= self.flat * self.slope0:
                 self.done = True
             elif length > self.low:
                 self.low, self.slope_low = length, slope
@@ -101,6 +100,8 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     path : tuple of Tensor of shape (A, K, D)
         Descent steps, shortest first, that a lane whose unit step earns little tries as well, whole and halved: where
         the quadratic model holds only nearby, the first iterates of conjugate gradients beat the last one shortened.
+    flat : float, default=0.9
+        A step is long enough where no more than this share of the slope is left.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     """
     active = state.u.shape[0]
     slope0 = lane_dot(state.gradient, state.direction)
-    brackets = [_Bracket(float(v), float(s), slope_low=float(s)) for v, s in zip(state.value, slope0, strict=True)]
+    brackets = [_Bracket(float(v), float(s), flat, slope_low=float(s)) for v, s in zip(state.value, slope0, strict=True)]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
     slopes = [lane_dot(state.gradient, step) for step in steps]

@@ -13,8 +13,13 @@ from torchlogit.solvers.base import State, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
 
-# Newton's decrement from the last point's curvature is trusted when it is this far below what is asked for.
-_STALE_SHARE = 0.01
+# Newton's decrement from the last point's curvature is trusted when it is this far below what is asked for, and the
+# step from there was no longer than the model's own and promised no more than this share of the objective: a long step
+# into the exponential's tail leaves a curvature that is smaller by orders of magnitude.
+_STALE_SHARE, _SMALL_STEP = 0.01, 0.01
+# A full step leaves next to no slope where the quadratic model holds. Where the loss is an exponential's tail it leaves
+# 1 / e of it, step after step (rows that are classified ever more surely), and a longer one is better.
+_FLAT = 0.25
 # Products that a direction may always take.
 _LEAST_PRODUCTS = 8
 
@@ -89,12 +94,13 @@ class Newton:
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
         assert isinstance(state, NewtonState)
-        moved = search(objective, state, state.path)
+        moved = search(objective, state, state.path, _FLAT)
         u = objective.project(moved.u)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
         cap = min(max(cap, _LEAST_PRODUCTS), self.products)
-        model = self._model(objective, moved.evaluation, u, state.lanes, state, cap)
+        small = (moved.length <= 1) & (state.excess <= _SMALL_STEP * state.value)
+        model = self._model(objective, moved.evaluation, u, state.lanes, state, cap, bool(small.all()))
         return NewtonState(
             lanes=state.lanes,
             u=u,
@@ -120,10 +126,11 @@ class Newton:
         lanes: Tensor,
         last: NewtonState | None,
         cap: int,
+        small: bool = False,
     ) -> _Model:
         gradient = evaluation.gradient
         close = bool((gradient.abs().amax((1, 2)) <= self.tol).all())
-        if last is not None and isinstance(last.curvature, HessianInverse) and close:
+        if last is not None and isinstance(last.curvature, HessianInverse) and close and small:
             direction = -objective.project(last.curvature.solve(gradient))
             excess = -0.5 * lane_dot(gradient, direction)
             if bool((excess <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
