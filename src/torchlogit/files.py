@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +18,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path-like
+        Where it is a link, the file that it points to is replaced. Where it is no file (/dev/null, a pipe), it is
+        yielded itself: renaming would put a file in the device's place.
 
     Yields
     ------
@@ -31,17 +35,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     print(Path(f"{folder}/result.txt").read_text())
     whole
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    # not the whole name of the target, which may be as long as names can be
+    temporary = target.with_name(f".{secrets.token_hex(4)}.partial{target.suffix}")
     try:
         yield temporary
         # A full disk may show itself only here.
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
         temporary.replace(target)
     except OSError as error:
         if error.filename not in (None, str(temporary), temporary):
             raise
-        raise type(error)(error.errno, error.strerror or str(error), str(target)) from error
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # where it cannot be removed it could not be made either, and the first error says more
+        with suppress(OSError):
+            temporary.unlink()

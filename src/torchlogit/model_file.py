@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,8 @@ FORMAT_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
 _RESULTS = {"converged_": bool, "kkt_": float, "excess_": float, "objective_": float, "status_": str}
 _CONFIRM = "fit the model again, or copy the file again from where it came from"
+_LABEL_TYPE = re.compile(r"[<>|]([biuf]\d{1,2}|U\d{1,7}|O)")
+_MOST_LABEL_BYTES = 1 << 24  # what a label's type may take, whatever a damaged file says of it
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ def save(model: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] |
     True
     """
     encoder, classifier, names = _parts(model)
-    check_is_fitted(classifier)
+    for step in (encoder, classifier):
+        if step is not None:
+            check_is_fitted(step)
     arrays: Arrays = {}
     document: dict[str, Any] = {
         "steps": names,
@@ -109,8 +115,8 @@ def save(model: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] |
         "format_version": str(FORMAT_VERSION),
         "torchlogit": __version__,
         "model": text,
-        "sha256": _digest(text, arrays),
     }
+    metadata["sha256"] = _digest(metadata, arrays)
     content = serialised(arrays, metadata=metadata)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -143,7 +149,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> load("nowhere.safetensors")
     Traceback (most recent call last):
     ...
-    torchlogit.errors.InputError: there is no model file nowhere.safetensors
+    torchlogit.errors.InputError: there is no model file nowhere.safetensors; check the name, or fit a model first
     """
     return read(path).model
 
@@ -151,27 +157,20 @@ def load(path: str | os.PathLike[str]) -> Any:
 def read(path: str | os.PathLike[str]) -> ModelFile:
     """Read a model file with its notes. Raises as `load` does."""
     where = Path(path)
-    if where.is_dir():
-        raise InputError(f"{where} is a directory, not a model file")
-    if not where.exists():
-        raise InputError(f"there is no model file {where}")
     try:
+        _check_regular(where)
         with safe_open(where, framework="np") as file:
             metadata = file.metadata() or {}
+            # before its arrays: somebody else's safetensors file may be larger than memory
+            _check_format(where, metadata)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except InputError:
+        raise
     except PermissionError:
-        raise InputError(f"{where} cannot be read: permission denied") from None
+        raise InputError(_forbidden(where)) from None
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise InputError(f"{where} is not a model file, or is truncated ({_short(error)}); {_CONFIRM}") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{where} is a safetensors file, but not a torchlogit model")
-    version = metadata.get("format_version", "")
-    if version not in map(str, range(1, FORMAT_VERSION + 1)):
-        raise InputError(
-            f"{where} was written by a newer torchlogit ({_short(metadata.get('torchlogit'))}, format "
-            f"{_short(version)}; this is {__version__}, format {FORMAT_VERSION}): update torchlogit"
-        )
-    if metadata.get("sha256") != _digest(metadata.get("model", ""), arrays):
+        raise InputError(_unreadable(where, error)) from None
+    if metadata.get("sha256") != _digest(metadata, arrays):
         raise InputError(f"{where} was altered or damaged after it was written (its checksum does not fit); {_CONFIRM}")
     try:
         document = _restored(json.loads(metadata["model"]))
@@ -181,13 +180,64 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
         raise InputError(f"{where} does not hold a valid model ({_short(error)}); {_CONFIRM}") from None
 
 
+def _check_regular(where: Path) -> None:
+    if where.is_dir():
+        raise InputError(f"{where} is a directory, not a model file; name the file in it")
+    if not where.exists():
+        raise InputError(f"there is no model file {where}; check the name, or fit a model first")
+    if not where.is_file():  # it is read by mapping it into memory, which a pipe does not allow
+        raise InputError(f"{where} is not a regular file; copy the model to one first")
+    if not where.stat().st_size:
+        raise InputError(f"{where} is empty, not a model file; {_CONFIRM}")
+
+
+def _check_format(where: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{where} is a safetensors file, but not a torchlogit model; name one that 'torchlogit fit' or "
+            "torchlogit.save wrote"
+        )
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) > 0):
+        raise InputError(f"{where} does not hold a valid model (its format is {_short(version)!r}); {_CONFIRM}")
+    if int(version) > FORMAT_VERSION:
+        raise InputError(
+            f"{where} was written by a newer torchlogit ({_short(metadata.get('torchlogit'))}, format {version}; "
+            f"this is {__version__}, format {FORMAT_VERSION}): update torchlogit"
+        )
+
+
+def _unreadable(where: Path, error: Exception) -> str:
+    """What to say of a file that safetensors cannot read. A safetensors file begins with a length, then JSON."""
+    try:
+        with where.open("rb") as file:
+            begins = file.read(9)[8:] == b"{"
+    except PermissionError:
+        return _forbidden(where)
+    except OSError as failure:
+        return f"{where} cannot be read ({failure.strerror or failure}); check the file"
+    if not begins:
+        return (
+            f"{where} is not a model file, or its beginning is damaged; name one that 'torchlogit fit' or "
+            "torchlogit.save wrote"
+        )
+    return f"{where} is cut short or damaged ({_short(error)}); {_CONFIRM}"
+
+
+def _forbidden(where: Path) -> str:
+    return f"{where} may not be read by you (permission denied); change its permissions"
+
+
 def _short(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _digest(text: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+def _digest(metadata: Mapping[str, str], arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in ("format", "format_version", "torchlogit", "model"):
+        text = metadata.get(name, "")
+        digest.update(f"{name} {len(text)} {text}".encode("utf-8", "surrogatepass"))
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -266,7 +316,7 @@ def _classifier_state(model: LogisticRegression, arrays: Arrays) -> dict[str, An
         arrays["centre"], arrays["centred_intercept"] = solution.centre, solution.centred_intercept
     parameters = model.get_params()
     parameters["device"] = str(parameters["device"])
-    if not isinstance(parameters["random_state"], (int, type(None))):
+    if not isinstance(parameters["random_state"], (int, np.integer, type(None))):
         parameters["random_state"] = None  # a generator's state is no part of the model
     names = getattr(model, "feature_names_in_", None)
     return {
@@ -323,10 +373,13 @@ def _parameters(given: Any) -> dict[str, Any]:
 
 
 def _classes(state: dict[str, Any]) -> NDArray[Any]:
-    dtype, values = np.dtype(_an(str, state["dtype"], "the labels' type")), _an(list, state["values"], "the labels")
+    name, values = _an(str, state["dtype"], "the labels' type"), _an(list, state["values"], "the labels")
     scalars = all(isinstance(value, (bool, int, float, str)) for value in values)
-    if dtype.kind not in "biufUO" or len(values) < 2 or not scalars or len(set(values)) < len(values):
+    if not _LABEL_TYPE.fullmatch(name) or len(values) < 2 or not scalars or len(set(values)) < len(values):
         raise ValueError("its classes are not labels")
+    dtype = np.dtype(name)
+    if dtype.itemsize * len(values) > _MOST_LABEL_BYTES:
+        raise ValueError("its classes are of an impossible type")
     classes: NDArray[Any] = np.array(values, dtype=dtype)
     if classes.tolist() != values:
         raise ValueError("its classes do not fit their type")
@@ -382,12 +435,15 @@ def _encoder(state: dict[str, Any], arrays: Arrays) -> TableEncoder:
         decision = Decision(**column["decision"])
         if (decision.kind == "drop") != (column["learned"] is None):
             raise ValueError(f"a column that is {decision.kind!r} and was learned, or was not")
+        encoding = None if column["learned"] is None else _encoding(decision.kind, column["learned"], j, arrays)
         decisions.append(decision)
-        encodings.append(None if column["learned"] is None else _encoding(decision.kind, column["learned"], j, arrays))
+        encodings.append(encoding)
     encoder.n_features_in_ = len(decisions)
     if _an(bool, state["named"], "the use of names"):
         encoder.feature_names_in_ = np.array([decision.column for decision in decisions], dtype=object)
     encoder._set(encodings, decisions)
+    if Counter(encoder.feature_columns_) != {d.column: d.features for d in decisions if d.features}:
+        raise ValueError("columns that become more or fewer numbers than they say")
     return encoder
 
 
@@ -431,8 +487,8 @@ def _text(name: str, key: str, arrays: Arrays) -> Text:
 def _model(document: dict[str, Any], arrays: Arrays) -> LogisticRegression | Pipeline:
     classifier = _classifier(document["classifier"], arrays)
     names = _all(str, document["steps"], "a step's name")
-    if len(names) > 1 + (document["encoder"] is not None):
-        raise ValueError("more steps than there are")
+    if len(names) > 1 + (document["encoder"] is not None) or len(set(names)) < len(names):
+        raise ValueError("impossible names of steps")
     if document["encoder"] is None:
         return Pipeline([(names[0], classifier)]) if names else classifier
     encoder = _encoder(document["encoder"], arrays)

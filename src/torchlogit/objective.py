@@ -23,7 +23,6 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
 from torchlogit.sources import Source
 
-
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
 

@@ -6,6 +6,8 @@ To add a command: a file with one function, and a line in `_COMMANDS`.
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 
 import typer
@@ -16,7 +18,7 @@ from torchlogit.cli.demo import demo
 from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
 from torchlogit.cli.fit import fit
-from torchlogit.cli.guard import INTERRUPTED, guarded
+from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, say
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.predict import predict
 
@@ -24,9 +26,10 @@ _COMMANDS = (fit, predict, evaluate, inspect, explain, compare, demo)
 
 app = typer.Typer(
     name="torchlogit",
+    cls=OneSentence,
     help="Logistic regression you can see through: fit a table, read the certificate, predict.\n\n"
     "Start with: torchlogit demo",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,17 +47,26 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Run the command line; exits with 0 (fine), 2 (bad input or usage) or 130 (interrupted)."""
+    for name in ("stdout", "stderr"):  # closed by whoever called
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- as long-lived as the process
     for stream in (sys.stdout, sys.stderr):  # an old terminal gets \\u20ac for what it cannot show, not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:
+        say("interrupted; nothing was written")
         sys.exit(INTERRUPTED)
+    finally:
+        # All that is left to interrupt is the interpreter's own end, which would answer with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

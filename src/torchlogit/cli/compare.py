@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from torchlogit.cli import options as o
 
@@ -36,9 +35,10 @@ def compare(
     tol: o.Tolerance = 1e-6,
     as_json: o.AsJson = False,
 ) -> None:
-    """Fit the same encoded rows with scikit-learn and torchlogit, side by side: answers, time, memory.
+    """Put scikit-learn and torchlogit side by side.
 
-    scikit-learn runs twice: as it comes, and with the tolerance and budget that its optimum takes.
+    Both fit the same encoded rows: answers, time and memory. scikit-learn runs twice: as it comes, and with the
+    tolerance and budget that its optimum takes.
 
     \b
     Examples:
@@ -46,15 +46,15 @@ def compare(
       torchlogit compare train.libsvm --C 100 --json
     """
     from torchlogit.cli.show import Waiting, console, print_json
+    from torchlogit.cli.workflow import as_input_error
 
-    if not C > 0:
-        raise typer.BadParameter(f"{C:g} is not above 0 (inf means no penalty)", param_hint="'--C'")
-    if not tol > 0:
-        raise typer.BadParameter(f"{tol:g} is not above 0", param_hint="'--tol'")
     table = o.TableOptions.given(target, weight, None, drop, separator, no_header, missing)
     with Waiting() as waiting:
         rows = _encoded(table, data, positive, waiting)
-        results = _compared(rows, C, tol, waiting)
+        try:
+            results = _compared(rows, C, tol, waiting)
+        except ValueError as error:
+            raise as_input_error(error, rows.source, table) from error
     if as_json:
         flat: dict[str, Any] = {"n_rows": rows.codes.size, "n_features": rows.X.shape[1]}
         for result in results:
@@ -66,8 +66,9 @@ def compare(
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows in memory."""
+    """Encoded rows in memory, and where they come from."""
 
+    source: LazyRows
     X: Any
     codes: NDArray[np.int64]
     weight: NDArray[np.float64] | None
@@ -87,6 +88,7 @@ class Result:
     excess: float  # objective above the best of all, relative
     difference: float  # largest difference of a probability from torchlogit's
     warned: bool
+    status: str  # what torchlogit says of its fit where it has not converged
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -117,7 +119,7 @@ def _encoded(table_options: o.TableOptions, data: list[str], positive: str | Non
     pieces = [batch.matrix() for batch in batches]
     X = scipy.sparse.vstack(pieces, format="csr") if scipy.sparse.issparse(pieces[0]) else np.concatenate(pieces)
     weights = [batch.weight for batch in batches if batch.weight is not None]
-    return Rows(scipy.sparse.csr_matrix(X) if scipy.sparse.issparse(X) else X, labels.codes,
+    return Rows(rows, scipy.sparse.csr_matrix(X) if scipy.sparse.issparse(X) else X, labels.codes,
                 np.concatenate(weights) if weights else None)  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def _compared(rows: Rows, C: float, tol: float, waiting: Any) -> list[Result]:
             Result(
                 key,
                 name,
-                excess=(figures["objective"] - best) / best,
+                excess=(figures["objective"] - best) / best if best else figures["objective"],
                 difference=float(abs(probability - reference).max()),
                 **figures,
             )
@@ -168,6 +170,7 @@ def _run(model: Any, rows: Rows, C: float) -> tuple[dict[str, Any], NDArray[np.f
         "seconds": seconds,
         "mebibytes": mebibytes,
         "warned": bool(caught),
+        "status": "" if getattr(model, "converged_", True) else model.status_,
     }
     return figures, probability
 
@@ -247,4 +250,8 @@ def _print(out: Any, rows: Rows, results: list[Result]) -> None:
     columns += ["probabilities differ by", "time", "memory"]
     out.print(table(columns, lines, numeric=range(1, 8)))
     mine, other = results[0], results[2]
+    if mine.status:
+        names = rows.source.feature_names  # the fit was of bare numbers, whose columns are x0, x1, ...
+        status = re.sub(r"'x(\d+)'", lambda found: f"'{names[int(found[1])]}'", mine.status)
+        out.print(f"\ntorchlogit: {status}")
     out.print(f"\ntorchlogit takes {mine.seconds / other.seconds:.2g} times the time of scikit-learn's exact fit")

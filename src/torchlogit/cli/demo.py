@@ -19,7 +19,8 @@ _EPOCHS, _RATE = 100, 0.01
 
 def demo(
     folder: Annotated[
-        Path, typer.Option("--folder", metavar="DIR", help="Where the table, the model and the picture go.")
+        Path,
+        typer.Option("--folder", metavar="DIR", readable=False, help="Where the table, the model and the picture go."),
     ] = Path("torchlogit-demo"),
 ) -> None:
     """Tell the whole story in a minute, on built-in data.

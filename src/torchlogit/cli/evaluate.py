@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from torchlogit.cli import options as o
 
 
 def evaluate(
     model: o.ModelPath,
     data: o.Data,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", metavar="T", help="Probability from which the positive label is predicted."),
-    ] = None,
+    threshold: o.Threshold = None,
     separator: o.Separator = None,
     as_json: o.AsJson = False,
 ) -> None:
@@ -31,17 +24,17 @@ def evaluate(
     from torchlogit.cli.fit import print_measures
     from torchlogit.cli.labels import known_labels
     from torchlogit.cli.predict import check_threshold
-    from torchlogit.cli.recorded import prediction_table
+    from torchlogit.cli.recorded import fit_notes, prediction_table, read_model
     from torchlogit.cli.show import Waiting, console, print_json
     from torchlogit.cli.workflow import classifier_of, tested_figures
-    from torchlogit.model_file import read
 
-    file = read(model)
+    file = read_model(model)
+    notes = fit_notes(file)
     check_threshold(threshold, file)
     with Waiting() as waiting:
         table = prediction_table(file, data, separator, waiting, with_target=True)
-        labels = known_labels(table, classifier_of(file.model).classes_, file.notes.get("positive"))
-        base = np.asarray(file.notes.get("shares", labels.shares), dtype=np.float64)
+        labels = known_labels(table, classifier_of(file.model).classes_, against_rest=notes.get("against_rest", False))
+        base = np.asarray(notes.get("shares", labels.shares), dtype=np.float64)
         figures = tested_figures(file.model, table, labels, base, 0.5 if threshold is None else threshold)
     figures = {"n_test": int(labels.codes.size), **figures}
     if as_json:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from torchlogit.cli import options as o
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 def explain(
     model: o.ModelPath,
     data: o.Data,
-    row: Annotated[int, typer.Option("--row", metavar="N", min=0, help="Number of the row; the first is 0.")] = 0,
+    row: o.Row = 0,
     separator: o.Separator = None,
     as_json: o.AsJson = False,
 ) -> None:
@@ -30,11 +28,10 @@ def explain(
     Examples:
       torchlogit explain model.safetensors customers.csv --row 17
     """
-    from torchlogit.cli.recorded import prediction_table
+    from torchlogit.cli.recorded import prediction_table, read_model
     from torchlogit.cli.show import Waiting, console, number, print_json, table
-    from torchlogit.model_file import read
 
-    file = read(model)
+    file = read_model(model)
     with Waiting() as waiting:
         rows = prediction_table(file, data, separator, waiting, with_target=False)
         record = _explained(file, rows, row)
@@ -42,8 +39,8 @@ def explain(
         print_json(record)
         return
     out = console()
-    out.print(f"{record['place']}: {record['prediction']}, probability {number(record['probability'])}")
-    out.print(f"logit of {record['class']} {record['logit']:.6g}, the sum of:\n")
+    out.print(f"--row {row} is {record['place']}: {record['prediction']}, probability {number(record['probability'])}")
+    out.print(f"logit of {record['class']}: {record['logit']:.6g}, the sum of the shares\n")
     lines = [(s["column"], s["value"], f"{s['share']:+.4f}", s["features"]) for s in record["shares"]]
     out.print(table(["column", "value", "share", "through"], lines, numeric=[2]))
 
@@ -68,6 +65,8 @@ def _explained(file: ModelFile, table: Table, row: int) -> dict[str, Any]:
     of = classifier.classes_[chosen if eta.shape[1] > 1 else 1]
     if encoder is None:
         columns = names = feature_names(file.model)
+        numbers = matrix.toarray()[0] if hasattr(matrix, "toarray") else matrix[0]
+        values = {name: f"{number:.6g}" for name, number in zip(names, numbers.tolist(), strict=True)}
     else:
         columns, names = encoder.feature_columns_, [str(name) for name in encoder.get_feature_names_out()]
     total = _by_column(columns, names, own[:-1])

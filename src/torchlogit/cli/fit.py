@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,13 +24,13 @@ def fit(
     data: o.Data,
     target: o.Target = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Model file to write.")
+        Path, typer.Option("--output", "-o", metavar="FILE", readable=False, help="Model file to write.")
     ] = Path("model.safetensors"),
     C: o.C = 1.0,
     test: Annotated[
         list[str] | None, typer.Option("--test", metavar="DATA", help="Files to measure on, in place of held-out rows.")
     ] = None,
-    test_size: o.TestSize = 0.2,
+    test_size: o.TestSize = None,
     weight: o.Weight = None,
     offset: o.Offset = None,
     drop: o.Drop = None,
@@ -59,34 +59,33 @@ def fit(
     from torchlogit.cli.workflow import FitRequest, fit_table
     from torchlogit.model_file import save
 
-    if not C > 0:
-        raise typer.BadParameter(f"{C:g} is not above 0 (inf means no penalty)", param_hint="'--C'")
-    if not 0 <= test_size < 1:
-        raise typer.BadParameter(f"{test_size:g} is not a share of rows, 0 to 0.99", param_hint="'--test-size'")
-    if not tol > 0:
-        raise typer.BadParameter(f"{tol:g} is not above 0", param_hint="'--tol'")
+    if test and test_size:
+        raise typer.BadParameter("--test names the rows to measure on", param_hint="'--test-size'")
     check_writable(output, [*data, *(test or [])])
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
-    request = FitRequest(data, table, positive, list(test or []), test_size, C, tol, device, seed)
+    share = 0.2 if test_size is None else test_size
+    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed)
     with Waiting() as waiting:
         report = fit_table(request, waiting)
     save(report.model, output, notes=report.notes)
     _print(report, request, output, as_json)
 
 
-def check_writable(output: Path, data: Iterable[str]) -> None:
+def check_writable(output: Path, data: Sequence[str]) -> None:
     """Before the work, not after it; and never over what is to be read."""
     from torchlogit.errors import InputError
+    from torchlogit.sources.files import expand
 
     folder = output.resolve().parent
     if output.is_dir():
         raise InputError(f"{output} is a directory; name a file with -o")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to write {output.name} to; create it first")
-    for path in data:
-        if output.exists() and Path(path).exists() and output.samefile(path):
-            raise InputError(f"{output} is to be read: name another file with -o")
-    if not os.access(folder, os.W_OK):
+    if output.is_file():
+        for path in expand(data):
+            if output.samefile(path):
+                raise InputError(f"{output} is one of the files to read; name another file with -o")
+    if not os.access(folder if output.is_file() or not output.exists() else output, os.W_OK):
         raise InputError(f"{folder} cannot be written to (permission denied); name a file elsewhere with -o")
 
 
@@ -145,16 +144,18 @@ def _print_fit(out: Console, report: FitReport) -> None:
     from torchlogit.cli.show import number
     from torchlogit.cli.workflow import classifier_of
 
-    figures, plan = report.figures, classifier_of(report.model).plan_
+    figures, classifier = report.figures, classifier_of(report.model)
+    plan = classifier.plan_
     out.print(f"\nminimised {plan.objective}")
     out.print(f"by        {plan.solver}, {plan.preconditioner}")
     out.print(
         f"in        {figures['steps']} steps, {figures['passes']:.1f} passes over the rows, "
         f"{figures['seconds']:.2f} s ({figures['seconds_encoding']:.2f} s of it to learn the encoding)"
     )
+    out.print(f"objective {figures['objective']:.10g}")
     out.print(
-        f"objective {figures['objective']:.10g}, certificate: kkt {number(figures['kkt'])}, "
-        f"excess {number(figures['excess'])}"
+        f"          certificate: kkt {number(figures['kkt'])} (largest slope in standard units, to be at most "
+        f"{classifier.tol:g}), excess {number(figures['excess'])} (estimated height above the minimum)"
     )
     out.print(f"status    {figures['status']}")
 
@@ -178,18 +179,19 @@ def print_coefficients(out: Console, model: object, count: int | None) -> None:
     """The largest ones, by name."""
     from torchlogit.cli.labels import label_text
     from torchlogit.cli.show import number, table
-    from torchlogit.cli.workflow import classifier_of, largest_coefficients
+    from torchlogit.cli.workflow import classifier_of, encoder_of, largest_coefficients
 
     classifier = classifier_of(model)
     rows = largest_coefficients(model, count)
     total = int(classifier.coef_.size)
     many = classifier.classes_.size > 2
+    units = "" if encoder_of(model) is None else "; numeric columns: per standard deviation"
     title = f"largest of {total:,} coefficients" if count is not None and total > count else "coefficients"
     if many:
-        out.print(f"\n{title} (of the logit of each class)")
+        out.print(f"\n{title} (of the logit of each class{units})")
         out.print(table(["class", "feature", "coefficient"], [(c, f, number(v)) for c, f, v in rows], numeric=[2]))
     else:
-        out.print(f"\n{title} (positive: towards {label_text(classifier.classes_[1])})")
+        out.print(f"\n{title} (positive: towards {label_text(classifier.classes_[1])}{units})")
         out.print(table(["feature", "coefficient"], [(f, number(v)) for _, f, v in rows], numeric=[1]))
     intercepts = classifier._current_solution().intercept
     if not many:

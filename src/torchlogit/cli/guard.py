@@ -6,13 +6,43 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+# The class of errors in how a command was called: Typer brings click under its own name in some versions.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class OneSentence(TyperGroup):
+    """Commands whose usage errors are one sentence too, where Typer would print three paragraphs."""
+
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **options: Any) -> Any:  # type: ignore[override]
+        """Run the command line."""
+        try:
+            code = super().main(args, standalone_mode=False, **options)
+        except _UsageError as error:
+            if not standalone_mode:
+                raise
+            text = error.format_message().strip().rstrip(".")
+            command = error.ctx.command_path if error.ctx is not None else "torchlogit"
+            say(f"{text[:1].lower()}{text[1:]}; see '{command} --help'")
+            sys.exit(BAD_INPUT)
+        except OSError as error:
+            say(_sentence(error))
+            sys.exit(BAD_INPUT)
+        except SystemExit as end:  # Typer's way to say that nobody read the help to its end
+            _let_go(sys.stdout)
+            sys.exit(0 if end.code == 1 else end.code)
+        if not standalone_mode:
+            return code
+        return sys.exit(code if isinstance(code, int) else 0)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -26,35 +56,50 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **options)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            _say("interrupted; nothing was written")
+            say("interrupted; nothing was written")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _let_go(sys.stdout)
             raise typer.Exit(0) from None
         except InputError as error:
-            _say(str(error))
+            say(str(error))
             raise typer.Exit(BAD_INPUT) from None
         except OSError as error:
-            _say(_sentence(error))
+            say(_sentence(error))
             raise typer.Exit(BAD_INPUT) from None
         except MemoryError:
-            _say("the machine has too little memory for these data; fit on fewer rows or columns")
+            say("the machine has too little memory for these data; fit on fewer rows or columns")
             raise typer.Exit(BAD_INPUT) from None
 
     return run
 
 
-def _say(sentence: str) -> None:
-    sys.stdout.flush()
+def say(sentence: str) -> None:
+    """One sentence on standard error, if anybody listens."""
     from torchlogit.cli.show import printable
 
-    sys.stderr.write(f"torchlogit: {printable(' '.join(sentence.splitlines()))}\n")
+    with suppress(OSError):
+        sys.stdout.flush()
+    try:
+        sys.stderr.write(f"torchlogit: {printable(' '.join(sentence.splitlines()))}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _let_go(sys.stderr)
+
+
+def _let_go(stream: Any) -> None:
+    """Nothing more goes to a pipe that nobody reads; the interpreter would try again when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _sentence(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno == errno.ENOSPC:
-        return f"{where}no space left on the device; nothing was written, free some space or write elsewhere"
+    if not error.filename:  # standard output, where all has been written by then
+        return f"the output cannot be printed ({error.strerror or error}); print to another place"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename}: no space left on the device; nothing was written, free some space or write elsewhere"
+    if error.errno == errno.EFBIG:
+        return f"{error.filename}: the file exceeds the size that is allowed; nothing was written, raise the limit"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}permission denied; write to a folder that is yours"
-    return f"{where}{error.strerror or error}"
+        return f"{error.filename}: permission denied; name a file in a folder that is yours"
+    return f"{error.filename}: {error.strerror or error}; check the name and the folder"

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
-    """Show what a model file holds: coefficients, encoder, how it was fitted.
+    """Show what is in a model file.
+
+    The coefficients, how each column is encoded, and how the model was fitted.
 
     \b
     Examples:
@@ -20,21 +22,22 @@ def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
     """
     from torchlogit.cli.fit import print_coefficients, print_measures
     from torchlogit.cli.labels import label_text
+    from torchlogit.cli.recorded import fit_notes, read_model
     from torchlogit.cli.show import console, number, print_json, table
     from torchlogit.cli.workflow import classifier_of, encoder_of
-    from torchlogit.model_file import read
 
-    file = read(model)
+    file = read_model(model)
     if as_json:
         print_json(_record(file))
         return
     out = console()
     classifier, encoder = classifier_of(file.model), encoder_of(file.model)
-    figures = file.notes.get("figures", {})
+    notes = fit_notes(file)
+    figures = notes.get("figures", {})
     out.print(f"{model}: written by torchlogit {file.version}")
     out.print(f"classes   {', '.join(label_text(label) for label in classifier.classes_)}")
-    if file.notes.get("table", {}).get("target") is not None:
-        out.print(f"target    {file.notes['table']['target']} in {', '.join(file.notes['data'])}")
+    if notes:
+        out.print(f"target    {notes['table']['target']} in {', '.join(notes['data'])}")
     out.print(f"minimised {classifier.plan_.objective}")
     certificate = f"kkt {number(classifier.kkt_)}, excess {number(classifier.excess_)}"
     out.print(f"objective {classifier.objective_:.10g}, {certificate}")

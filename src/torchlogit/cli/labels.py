@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
+from torchlogit.sources.files import nearest
 from torchlogit.table import Table
 
 _MOST_CLASSES = 1000
@@ -26,11 +26,14 @@ class Labels:
     codes : ndarray of shape (n,), int64
     notes : tuple of str
         What a person should know about how labels were read.
+    against_rest : bool
+        Whether the first class stands for all labels but the second.
     """
 
     classes: NDArray[Any]
     codes: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    against_rest: bool = False
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -78,10 +81,11 @@ def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.int64], positive:
     chosen = find_class(positive, classes)
     if chosen is None:
         shown = [str(_label(c)) for c in classes[:10]]
-        near = get_close_matches(positive, [str(_label(c)) for c in classes], 1)
+        near = nearest(positive, [str(_label(c)) for c in classes])
         raise InputError(
             f"no row of the target '{name}' has the label {positive!r}"
-            + (f"; did you mean {near[0]!r}?" if near else f": the labels are {', '.join(shown)}")
+            + (f" (did you mean {near!r}?)" if near else "")
+            + f"; the labels are {', '.join(shown)}{', ...' if classes.size > 10 else ''}"
         )
     hit = (codes == chosen).astype(np.int64)
     if classes.size < 2:
@@ -92,7 +96,7 @@ def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.int64], positive:
         return Labels(classes[[1 - chosen, chosen]], hit)
     own = str(_label(classes[chosen]))
     rest = f"not {own}"
-    return Labels(np.array([rest, own], dtype=object), hit, (f"{own!r} against {classes.size - 1} other labels",))
+    return Labels(np.array([rest, own], dtype=object), hit, (f"{own!r} against {classes.size - 1} other labels",), True)
 
 
 def find_class(label: str, classes: NDArray[Any]) -> int | None:
@@ -111,7 +115,7 @@ def find_class(label: str, classes: NDArray[Any]) -> int | None:
     return None
 
 
-def known_labels(table: Table, classes: NDArray[Any], positive: str | None) -> Labels:
+def known_labels(table: Table, classes: NDArray[Any], *, against_rest: bool) -> Labels:
     """Labels of other rows, as classes of a fitted model.
 
     A full stop after a label (as in the census file's own test part) is left off where the label is known without.
@@ -131,7 +135,7 @@ def known_labels(table: Table, classes: NDArray[Any], positive: str | None) -> L
             code = find_class(text[:-1], classes)
             if code is not None:
                 notes.append(f"label {text!r} is read as {text[:-1]!r}")
-        if code is None and positive is not None:
+        if code is None and against_rest:
             code = 0
         if code is None:
             row = int(np.flatnonzero(inverse == j)[0])

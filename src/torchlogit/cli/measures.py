@@ -13,10 +13,10 @@ Weights = NDArray[np.float64] | None
 
 def measures(
     codes: NDArray[np.int64],
+    predicted: NDArray[np.int64],
     log_probability: NDArray[np.float64],
     base: NDArray[np.float64],
     weight: Weights = None,
-    predicted: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Accuracy, log loss, AUC and Brier score, and what the base rate would have.
 
@@ -24,13 +24,13 @@ def measures(
     ----------
     codes : ndarray of shape (n,), int64
         True classes.
+    predicted : ndarray of shape (n,), int64
+        Predicted classes.
     log_probability : ndarray of shape (n, K)
         Natural logarithms.
     base : ndarray of shape (K,)
         Class shares of the rows that were fitted.
     weight : ndarray of shape (n,), optional
-    predicted : ndarray of shape (n,), int64, optional
-        Predicted classes; by default the most probable ones.
 
     Returns
     -------
@@ -40,7 +40,6 @@ def measures(
     """
     rows, outputs = log_probability.shape
     probability = np.exp(log_probability)
-    predicted = log_probability.argmax(1) if predicted is None else predicted
     own = log_probability[np.arange(rows), codes]
     hot = np.eye(outputs)[codes]
     with np.errstate(divide="ignore"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +14,47 @@ import typer
 if TYPE_CHECKING:
     from torchlogit.table import Table
 
+
+def _number(allowed: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value) or not allowed(value):
+            raise typer.BadParameter(f"{text!r} is not {wanted}")
+        return value
+
+    return read
+
+
+def _whole(least: float, wanted: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise typer.BadParameter(f"{text!r} is not {wanted}")
+        return value
+
+    return read
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        raise typer.BadParameter(f"{text!r} is not auto, cpu or cuda")
+    return text
+
+
 Data = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help="Files: CSV (also .gz), Parquet, Arrow, libsvm; several, or a pattern."),
+    typer.Argument(metavar="DATA", help="Files: CSV (also .gz), Parquet, Arrow, libsvm; several, or a pattern."),
 ]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file that 'torchlogit fit' wrote.")]
+# Not `readable`: what a path cannot be used for is said where it is used, in words that help.
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", readable=False, help="Model file that 'torchlogit fit' wrote.")
+]
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column to predict (libsvm: label).")]
 Weight = Annotated[str | None, typer.Option("--weight", metavar="COL", help="Column of row weights.")]
 Offset = Annotated[str | None, typer.Option("--offset", metavar="COL", help="Column added to the logit.")]
@@ -33,11 +72,62 @@ Missing = Annotated[
     list[str] | None,
     typer.Option("--na", metavar="VALUE", help="Value that means missing, in place of the usual ones; repeatable."),
 ]
-C = Annotated[float, typer.Option("--C", metavar="FLOAT", help="Inverse strength of the L2 penalty; inf for none.")]
-Tolerance = Annotated[float, typer.Option("--tol", metavar="FLOAT", help="Bound on the certificate.")]
-TestSize = Annotated[float, typer.Option("--test-size", metavar="SHARE", help="Share of rows held out, 0 to use all.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="INT", help="Seed of the held-out part and of subsamples.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu or cuda.")]
+C = Annotated[
+    float,
+    typer.Option(
+        "--C",
+        metavar="FLOAT",
+        parser=_number(lambda value: value > 0, "a number above 0 (inf means no penalty)"),
+        help="Inverse strength of the L2 penalty; inf for none.",
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        "--tol",
+        metavar="FLOAT",
+        parser=_number(lambda value: 0 < value < math.inf, "a number above 0"),
+        help="When to stop: bound on the certificate's kkt, the largest slope in standard units.",
+    ),
+]
+TestSize = Annotated[
+    float | None,
+    typer.Option(
+        "--test-size",
+        metavar="SHARE",
+        parser=_number(lambda value: 0 <= value < 1, "a share of rows from 0 to 0.99"),
+        show_default="0.2",
+        help="Share of rows held out to measure on, 0 to fit all.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="T",
+        parser=_number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
+        show_default="0.5",
+        help="Probability from which the positive label is predicted.",
+    ),
+]
+Row = Annotated[
+    int,
+    typer.Option(
+        "--row", metavar="N", parser=_whole(0, "a row's number, 0 or more"), help="Row to explain, counted from 0."
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="INT",
+        parser=_whole(-math.inf, "a whole number"),
+        help="Seed of the held-out part and of subsamples.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", parser=_device, help="Where to compute: auto, cpu or cuda.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -70,8 +160,11 @@ class TableOptions:
 
     def scan(self, paths: list[str]) -> Table:
         """The files as a lazy table."""
+        from torchlogit.errors import InputError
         from torchlogit.scanning import scan
 
+        if "" in paths:
+            raise InputError("the name of a file of data is empty; name a file")
         return scan(
             paths,
             target=self.target,
@@ -95,19 +188,10 @@ class TableOptions:
         }
 
     @classmethod
-    def recorded(cls, notes: dict[str, Any], separator: str | None) -> TableOptions:
-        """From a model file, which may have been written from Python without any."""
-        kept = notes.get("table", {})
-        missing = kept.get("missing")
-        return cls(
-            target=kept.get("target"),
-            weight=kept.get("weight"),
-            offset=kept.get("offset"),
-            drop=tuple(kept.get("drop", ())),
-            separator=tab(separator),
-            header=kept.get("header", True),
-            missing=None if missing is None else tuple(missing),
-        )
+    def recorded(cls, kept: dict[str, Any], separator: str | None) -> TableOptions:
+        """From a model file."""
+        lists = {name: None if kept[name] is None else tuple(kept[name]) for name in ("drop", "missing")}
+        return cls(**{**kept, **lists}, separator=tab(separator))
 
 
 def tab(separator: str | None) -> str | None:

@@ -11,9 +11,7 @@ import typer
 from torchlogit.cli import options as o
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from torchlogit.model_file import ModelFile
 
@@ -22,12 +20,9 @@ def predict(
     model: o.ModelPath,
     data: o.Data,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write: .csv or .parquet.")
+        Path, typer.Option("--output", "-o", metavar="FILE", readable=False, help="Where to write: .csv or .parquet.")
     ],
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", metavar="T", help="Probability from which the positive label is predicted."),
-    ] = None,
+    threshold: o.Threshold = None,
     separator: o.Separator = None,
 ) -> None:
     """Predict every row of a table.
@@ -41,15 +36,15 @@ def predict(
       torchlogit predict model.safetensors "part-*.parquet" -o predictions.parquet --threshold 0.3
     """
     from torchlogit.cli.fit import check_writable
+    from torchlogit.cli.recorded import read_model
     from torchlogit.cli.show import Waiting, console
     from torchlogit.files import replacing
-    from torchlogit.model_file import read
 
     kind = output.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise typer.BadParameter(f"{output} should end in .csv or .parquet", param_hint="'-o'")
+        raise typer.BadParameter(f"{output} should end in .csv or .parquet", param_hint="'--output' / '-o'")
     check_writable(output, [str(model), *data])
-    file = read(model)
+    file = read_model(model)
     check_threshold(threshold, file)
     rows = 0
     with Waiting() as waiting, replacing(output) as temporary:
@@ -73,8 +68,6 @@ def check_threshold(threshold: float | None, file: ModelFile) -> None:
 
     if threshold is None:
         return
-    if not 0 <= threshold <= 1:
-        raise typer.BadParameter(f"{threshold:g} is not a probability, 0 to 1", param_hint="'--threshold'")
     classes = classifier_of(file.model).classes_.size
     if classes != 2:
         raise InputError(f"--threshold is for models of two labels; this one has {classes}")
@@ -98,7 +91,7 @@ def predictions(
 
     from torchlogit.cli.labels import label_text
     from torchlogit.cli.recorded import prediction_table
-    from torchlogit.cli.workflow import classifier_of, predicted_batches
+    from torchlogit.cli.workflow import chosen_classes, classifier_of, predicted_batches
     from torchlogit.prediction import probabilities
 
     classifier = classifier_of(file.model)
@@ -107,20 +100,8 @@ def predictions(
     table = prediction_table(file, data, separator, waiting, with_target=False)
     for eta, _ in predicted_batches(file.model, table):
         probability = probabilities(eta)
-        chosen = _chosen(eta, probability, threshold)
+        chosen = chosen_classes(eta, 0.5 if threshold is None else threshold)
         labels = classes[chosen]
         prediction = pa.array(labels.tolist() if labels.dtype.kind in "OU" else labels)
         columns = [pa.array(probability[:, k]) for k in range(classes.size)]
         yield pa.RecordBatch.from_arrays([prediction, *columns], names=names)
-
-
-def _chosen(
-    eta: NDArray[np.float64], probability: NDArray[np.float64], threshold: float | None
-) -> NDArray[np.int64]:
-    import numpy as np
-
-    if eta.shape[1] > 1:
-        return np.asarray(eta.argmax(1), dtype=np.int64)
-    if threshold is None or threshold == 0.5:
-        return np.asarray(eta[:, 0] > 0, dtype=np.int64)
-    return np.asarray(probability[:, 1] >= threshold, dtype=np.int64)

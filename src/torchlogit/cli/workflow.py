@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,9 @@ from torchlogit.cli.show import Waiting
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
-from torchlogit.prediction import log_probabilities
+from torchlogit.prediction import log_probabilities, probabilities
 from torchlogit.rows import LazyRows
+from torchlogit.sources.files import expand
 from torchlogit.table import Table
 
 
@@ -88,23 +90,27 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     seconds = time.perf_counter() - fitting
     report = _figures(classifier_of(model), rows, kept, seconds, encoding_seconds)
     notes = {
-        "table": request.table.record(),
+        "table": {**request.table.record(), "target": table.target},
         "columns": list(table.columns),
         "width": len(table.columns)
         + sum(name is not None for name in (request.table.target, request.table.weight, request.table.offset))
         + len(request.table.drop),
         "positive": request.positive,
+        "against_rest": labels.against_rest,
         "shares": kept.shares.tolist(),
         "threshold": 0.5,
         "data": [str(path) for path in request.data],
         "seed": request.seed,
     }
-    remarks = list(labels.notes)
+    remarks = [*labels.notes, *_repeated_files(request)]
     if request.test:
         other = open_table(request.table, request.test, waiting)
-        truth = known_labels(other, labels.classes, request.positive)
+        truth = known_labels(other, labels.classes, against_rest=labels.against_rest)
         remarks += truth.notes
         report |= _tested(model, other, truth, kept.shares, waiting)
+        shared = _shared_files(request)
+        if shared:
+            remarks.append(f"{', '.join(shared)}: measured on rows that were fitted, not on new ones")
         notes["test"] = [str(path) for path in request.test]
     elif mask.any():
         truth = Labels(labels.classes, labels.codes[mask])
@@ -113,6 +119,19 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     report["seconds_total"] = time.perf_counter() - began
     notes["figures"] = report
     return FitReport(model, kept, report, notes, tuple(remarks))
+
+
+def _repeated_files(request: FitRequest) -> list[str]:
+    """Files whose rows count more than once, some of them perhaps among those held out."""
+    counts = Counter(path.resolve() for path in expand(request.data))
+    return [f"{path.name} is given {count} times, so its rows count so often" for path, count in counts.items()
+            if count > 1]  # fmt: skip
+
+
+def _shared_files(request: FitRequest) -> list[str]:
+    """Files that are both fitted and measured on."""
+    fitted = {path.resolve() for path in expand(request.data)}
+    return [str(path) for path in expand(request.test) if path.resolve() in fitted]
 
 
 def _fit(
@@ -137,16 +156,25 @@ def _fit(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
             classifier.fit(numbers, labels.codes)
-    except InputError:
-        raise
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise as_input_error(error, numbers, request.table) from error
     finally:
         del classifier._observer
     classifier.classes_ = labels.classes
     if encoder is None:
         return classifier, encoding_seconds
     return Pipeline([("encoder", encoder), ("classifier", classifier)]), encoding_seconds
+
+
+def as_input_error(error: ValueError, rows: LazyRows, options: TableOptions) -> InputError:
+    """What a fit said of rows that came from files, in words of files."""
+    if isinstance(error, InputError):
+        return error
+    if rows.has_weight and not any(np.any(batch.weight) for batch in rows.numeric_batches()):
+        return InputError(
+            f"all rows to fit have the weight 0 in column '{options.weight}'; name another column with --weight"
+        )
+    return InputError(str(error).rstrip("."))
 
 
 def check_features(encoder: TableEncoder) -> None:
@@ -200,11 +228,23 @@ def tested_figures(
         eta.append(piece)
         if batch_weight is not None:
             weight.append(batch_weight)
-    log_probability = log_probabilities(np.concatenate(eta))
-    predicted = None
-    if labels.classes.size == 2 and threshold != 0.5:
-        predicted = (np.exp(log_probability[:, 1]) >= threshold).astype(np.int64)
-    return measures(labels.codes, log_probability, base, np.concatenate(weight) if weight else None, predicted)
+    whole = np.concatenate(eta)
+    return measures(
+        labels.codes,
+        chosen_classes(whole, threshold),
+        log_probabilities(whole),
+        base,
+        np.concatenate(weight) if weight else None,
+    )
+
+
+def chosen_classes(eta: NDArray[np.float64], threshold: float = 0.5) -> NDArray[np.int64]:
+    """The class of each row, ``(rows,)``: the likeliest, or the positive one from the threshold on."""
+    if eta.shape[1] > 1:
+        return np.asarray(eta.argmax(1), dtype=np.int64)
+    if threshold == 0.5:  # as `LogisticRegression.predict` does, also where the probability rounds to a half
+        return np.asarray(eta[:, 0] > 0, dtype=np.int64)
+    return np.asarray(probabilities(eta)[:, 1] >= threshold, dtype=np.int64)
 
 
 def predicted_batches(model: LogisticRegression | Pipeline, table: Table) -> Any:

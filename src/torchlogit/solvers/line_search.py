@@ -110,7 +110,8 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     """
     active = state.u.shape[0]
     slope0 = lane_dot(state.gradient, state.direction)
-    brackets = [_Bracket(float(v), float(s), flat, slope_low=float(s)) for v, s in zip(state.value, slope0, strict=True)]
+    starts = zip(state.value.tolist(), slope0.tolist(), strict=True)
+    brackets = [_Bracket(value, slope, flat, slope_low=slope) for value, slope in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
     slopes = [lane_dot(state.gradient, step) for step in steps]
