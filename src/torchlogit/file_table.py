@@ -69,7 +69,12 @@ class FileTable(Table):
         taken = {name for _, name in roles.named()}
         self._columns = [name for name in schema.names if name not in taken]
         if not self._columns and roles.target is not None:
-            raise InputError(f"{self._files[0].name} has no columns left to learn from; name fewer with --drop")
+            if roles.drop:
+                raise InputError(f"{self._files[0].name} has no columns left to learn from; name fewer with --drop")
+            raise InputError(
+                f"{self._files[0].name} has no column to learn from besides '{roles.target}'; give it more columns, or "
+                "another separator with --sep"
+            )
         for name in self._columns:
             if pa.types.is_nested(schema.field(name).type):
                 raise InputError(

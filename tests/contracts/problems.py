@@ -6,14 +6,25 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from torchlogit.class_curvature import ClassCholesky
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import loss_for
 from torchlogit.moments import column_moments
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.sources import MemorySource
 
+PRECONDITIONERS = {
+    "identity": lambda objective: Identity(),
+    "diagonal": lambda objective: HessianDiagonal(),
+    "Cholesky": lambda objective: HessianCholesky(),
+    "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
+    "eigenbasis": lambda objective: GramEigenbasis(objective.source),
+    "Cholesky of each class": lambda objective: ClassCholesky(objective.source),
+}
+FOR_MANY_CLASSES = ("eigenbasis", "Cholesky of each class")
 LAYOUTS = ("dense", "sparse", "coded", "composite")
 
 

@@ -59,6 +59,9 @@ class TestSums:
         for field in ("weight", "loss", "gradient", "margin"):
             _close(getattr(swept, field), getattr(expected, field))
         _close(kernel.curvature_product(block, theta, direction, LANES).product, expected.product)
+        kept = kernel.row_curvature(block, theta, LANES)
+        for _ in range(2):
+            _close(kernel.curvature_product(block, theta, direction, LANES, kept).product, expected.product)
         _close(kernel.gram(block, theta, LANES).gram, expected.gram)
         diagonal = kernel.gram_diagonal(block, theta, LANES)
         _close(diagonal.diagonal, expected.diagonal)

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import classification, objective_from
-from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
-
-BUILDERS = {
-    "identity": lambda objective: Identity(),
-    "diagonal": lambda objective: HessianDiagonal(),
-    "Cholesky": lambda objective: HessianCholesky(),
-    "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
-    "eigenbasis": lambda objective: GramEigenbasis(objective.source),
-}
+from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, classification, objective_from
+from torchlogit.class_curvature import ClassCholesky
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal
 
 
 def _at(rng, objective, scale=0.5):
@@ -37,16 +30,16 @@ def _projector(objective, shape):
     )
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", sorted(PRECONDITIONERS))
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_symmetric_and_positive(rng, name, classes, fit_intercept):
-    if name == "eigenbasis" and classes == 2:
+    if name in FOR_MANY_CLASSES and classes == 2:
         pytest.skip("made for many classes")
     X, y = classification(rng, 200, 4, classes)
     objective = objective_from(X, y, 1e-3, fit_intercept=fit_intercept)
     u, lanes = _at(rng, objective)
-    P = _matrix(BUILDERS[name](objective).build(objective, u, lanes), u.shape)
+    P = _matrix(PRECONDITIONERS[name](objective).build(objective, u, lanes), u.shape)
     visible = _projector(objective, u.shape)
     P = visible @ P @ visible
     torch.testing.assert_close(P, P.T, rtol=1e-9, atol=1e-10 * float(P.abs().max()))
@@ -92,6 +85,41 @@ def test_eigenbasis_inverts_a_class_at_the_null_model(rng):
     torch.testing.assert_close(inverse.solve(blocks), v, rtol=1e-7, atol=1e-8)
 
 
+def test_class_blocks_are_inverted(rng):
+    """With all rows in them, up to the jitter that keeps a factor possible."""
+    X, y = classification(rng, 200, 4, 3)
+    objective = objective_from(X, y, 1e-2)
+    u, lanes = _at(rng, objective)
+    preconditioner = ClassCholesky(objective.source)
+    assert preconditioner.rows(objective) < len(y)
+    whole = objective.hessian(u, lanes)[0]
+    D = objective.width
+    v = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape))))
+    blocks = torch.stack([whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(3)])[None]
+    thinned = preconditioner.build(objective, u, lanes).solve(blocks)
+    torch.testing.assert_close(thinned, v, rtol=0, atol=0.6 * float(v.abs().max()))
+    X, y = X[:40], y[:40]
+    objective = objective_from(X, y, 1e-2)
+    whole = objective.hessian(u, lanes)[0]
+    blocks = torch.stack([whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(3)])[None]
+    exact = ClassCholesky(objective.source).build(objective, u, lanes).solve(blocks)
+    torch.testing.assert_close(exact, v, rtol=0, atol=1e-3 * float(v.abs().max()))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_products_at_one_point_may_keep_what_the_rows_bend(rng, classes, monkeypatch):
+    X, y = classification(rng, 200, 4, classes)
+    objective = objective_from(X, y, 1e-2)
+    u, lanes = _at(rng, objective)
+    first, second = (_at(rng, objective)[0] for _ in range(2))
+    product = objective.curvature_at(u, lanes)
+    kept = [product(first), product(second)]
+    monkeypatch.setattr("torchlogit.objective._KEPT_BYTES", 0)
+    product = objective.curvature_at(u, lanes)
+    assert torch.equal(product(first), kept[0])
+    assert torch.equal(product(second), kept[1])
+
+
 @pytest.mark.parametrize("case", ["duplicated", "collinear", "constant", "more columns than rows"])
 def test_directions_without_curvature_are_left_alone(rng, case):
     X, y = classification(rng, 60, 3)
@@ -124,6 +152,6 @@ def test_take_keeps_the_chosen_lanes(rng):
     u, lanes = _at(rng, objective)
     gradient = torch.from_numpy(rng.normal(size=tuple(u.shape)))
     keep = torch.tensor([True, False, True])
-    for build in BUILDERS.values():
+    for build in PRECONDITIONERS.values():
         inverse = build(objective).build(objective, u, lanes)
         torch.testing.assert_close(inverse.take(keep).solve(gradient[keep]), inverse.solve(gradient)[keep])

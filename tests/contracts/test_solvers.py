@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import classification, objective_from
+from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, classification, objective_from
 from torchlogit.drive import Run, iterate
-from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
+from torchlogit.fit import Fit, Problem
+from torchlogit.losses import loss_for
+from torchlogit.penalties import ElasticNet
 from torchlogit.problem import FitOptions, Status
 from torchlogit.solvers import SOLVERS
 from truth.newton_reference import certificate_of, objective_of, optimum
@@ -19,13 +21,6 @@ FIELDS = {
     "step", "objective", "gradient_norm", "kkt", "excess", "step_length", "trials", "passes", "rows_per_second",
     "bytes_per_second", "seconds", "theta",
 }  # fmt: skip
-PRECONDITIONERS = {
-    "identity": lambda objective: Identity(),
-    "diagonal": lambda objective: HessianDiagonal(),
-    "Cholesky": lambda objective: HessianCholesky(),
-    "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
-    "eigenbasis": lambda objective: GramEigenbasis(objective.source),
-}
 ROUTES = [(solver, around) for solver in sorted(SOLVERS) for around in PRECONDITIONERS]
 
 
@@ -48,7 +43,7 @@ def _raw(run, lane=0):
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 @pytest.mark.parametrize("classes", [2, 4])
 def test_reaches_the_optimum(route, classes, rng):
-    if route[1] == "eigenbasis" and classes == 2:
+    if route[1] in FOR_MANY_CLASSES and classes == 2:
         pytest.skip("made for many classes")
     X, y = classification(rng, 240, 5, classes)
     run, steps = _solve(objective_from(X, y, 1e-3), route)
@@ -69,7 +64,7 @@ def test_reaches_the_optimum(route, classes, rng):
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_lanes_equal_separate_fits(route, classes, rng):
-    if route[1] == "eigenbasis" and classes == 2:
+    if route[1] in FOR_MANY_CLASSES and classes == 2:
         pytest.skip("made for many classes")
     X, y = classification(rng, 150, 4, classes)
     targets = np.column_stack([y, rng.permutation(y), y])
@@ -164,3 +159,28 @@ class TestSteps:
         assert active[0] == [0, 1]
         assert active[-1] == [1]
         assert run.outcomes[0].iterations < run.outcomes[1].iterations
+
+
+def test_newton_lengthens_its_steps_in_an_exponential_tail(rng):
+    """Classes that a weak penalty alone keeps from infinity: a unit step leaves 1 / e of the slope, every time."""
+    X, y = classification(rng, 200, 3)
+    X[:, 0] += 100 * (2 * y - 1)
+    objective = objective_from(X, y, 1e-12)
+    run, steps = _solve(objective, ("newton", "Cholesky"), tol=1e-6)
+    best = optimum(X, y, 1e-12)
+    assert run.outcomes[0].status is Status.CONVERGED
+    assert run.outcomes[0].value == pytest.approx(best.objective, rel=1e-6)
+    assert max(record["step_length"] for _, record in steps) > 1
+    assert len(steps) < 12
+
+
+def test_many_classes_on_many_rows_are_guided_by_each_class(rng):
+    """Where a subsample's Hessian would cost more than ten products."""
+    X, y = classification(rng, 12_000, 60, 24)
+    fit = Fit(Problem(objective_from(X, y).source, loss_for(24), [ElasticNet(l2=1e-4)]), FitOptions(tol=1e-6))
+    assert "class" in fit.plan.preconditioner
+    for _ in fit.steps():
+        pass
+    result = fit.results()[0]
+    assert result.converged
+    assert certificate_of(result.theta.numpy(), X, y, 1e-4) <= 1e-6

@@ -247,6 +247,13 @@ def test_an_infinite_label_is_named(write, tmp_path):
         assert "x.parquet, row 3 has the label" in refusal(scan(tmp_path / "x.parquet", target="y").labels)
 
 
+def test_a_target_alone(write):
+    path = write("y\nu\nv\n")
+    assert refusal(scan, path, target="y").startswith("x.csv has no column to learn from besides 'y'; give it more")
+    path = write("y,a\nu,1\nv,2\n")
+    assert refusal(scan, path, target="y", drop="a").endswith("no columns left to learn from; name fewer with --drop")
+
+
 def test_labels_without_a_target(write):
     assert "target='...'" in refusal(scan(write("x,y\n1,0\n")).labels)
 

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from sklearn.utils import murmurhash3_32
 
 from torchlogit.encode.parse import ISO, numbers, strings, times
-from torchlogit.encode.profile import CellError, ColumnProfile
+from torchlogit.encode.profile import RARE, RARE_FROM, CellError, ColumnProfile
 from torchlogit.encode.text import TextCounter, TextWeigher
 from torchlogit.errors import InputError
 
-_RARE = 3  # a level that occurs less often shares a column with the other rare ones,
-_RARE_FROM = 100  # in tables of at least this many rows
 MOST_LEVELS = 1000
 _DAY = 86_400.0
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -76,11 +74,13 @@ class Numeric:
     mean: float
     scale: float  # 0: constant where it is present, only the marker remains
     marked: bool
+    blanks: tuple[str, ...] = ()  # words that mean a missing value
 
     @classmethod
     def learn(cls, profile: ColumnProfile) -> Numeric:
         """From a profile."""
-        return cls(profile.name, profile.spread.mean, profile.spread.deviation, profile.missing > 0)
+        spread, blanks = profile.spread, profile.marks()
+        return cls(profile.name, spread.mean, spread.deviation, profile.missing > 0 or bool(blanks), blanks)
 
     @property
     def dense(self) -> list[str]:
@@ -93,6 +93,8 @@ class Numeric:
     def encode(self, column: pa.Array) -> Encoded:
         """Standardised values."""
         values, bad = numbers(column)
+        if self.blanks and bad.any():
+            bad &= ~np.asarray(pc.is_in(strings(column), value_set=pa.array(self.blanks, pa.string())))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise CellError(row, column[row].as_py(), "a finite number")
@@ -112,7 +114,8 @@ class Numeric:
     def describe(self) -> str:
         """In words."""
         told = f"numeric: minus {self.mean:.6g}, over {self.scale:.6g}" if self.scale > 0 else "numeric: constant"
-        return told + ("; missing: the mean, and a marker" if self.marked else "")
+        blanks = "".join(f"{word!r} or " for word in self.blanks)
+        return told + (f"; {blanks}missing: the mean, and a marker" if self.marked else "")
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class Category:
     def learn(cls, profile: ColumnProfile) -> Category:
         """From a profile."""
         ranked = sorted(profile.levels.items(), key=lambda item: (-item[1], item[0]))
-        least = _RARE if profile.rows >= _RARE_FROM else 1
+        least = RARE if profile.rows >= RARE_FROM else 1
         frequent = [level for level, count in ranked if count >= least]
         levels, beyond = frequent[:MOST_LEVELS], frequent[MOST_LEVELS:]
         buckets = min(MOST_LEVELS, len(beyond) // 2 + 1) if beyond else 0
@@ -300,7 +303,7 @@ class Text:
     @classmethod
     def learn(cls, name: str, counter: TextCounter) -> Text:
         """From a pass over the texts."""
-        least = 2 if counter.texts >= _RARE_FROM else 1
+        least = 2 if counter.texts >= RARE_FROM else 1
         buckets, labels, idf = counter.finish(least)
         return cls(name, buckets, tuple(labels), idf)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,17 +17,18 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric, Text
-from torchlogit.encode.frames import arrow_table, frame_batches, is_frame
-from torchlogit.encode.lazy import EncodedTable, gathered
+from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
+from torchlogit.encode.lazy import EncodedTable
 from torchlogit.encode.parse import strings
-from torchlogit.encode.profile import KINDS, CellError, ColumnProfile
+from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, shown
 from torchlogit.encode.text import TextCounter
 from torchlogit.errors import InputError
 from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.table import Table, TableBatch
 
+_AS_ASKED = "as asked"
 Place = Callable[[int], str]
-Blocks = Callable[[], Iterator[tuple[int, pa.RecordBatch]]]
+Blocks = Callable[[], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     Every column's kind is decided from all of its values, and every decision is recorded in words (``decisions_``):
 
-    - *numeric*: minus the mean, over the standard deviation; missing values become the mean and are marked;
+    - *numeric*: minus the mean, over the standard deviation; missing values become the mean and are marked, and so
+      does a word that recurs among many numbers (``-``, ``unknown``);
     - *boolean* (two levels): 0 or 1;
     - *category*: one column a level, rare and unseen levels share one, missing is a level; beyond 1,000 levels the
-      others are hashed;
+      others are hashed; digits with leading zeros are levels, not numbers;
     - *date*: days, month, weekday and hour;
     - *text*: hashed words and pairs of words, ``(1 + log count)`` times inverse document frequency;
     - identifiers, constant and empty columns are left out.
@@ -146,7 +149,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.n_features_in_ = len(names)
         else:
             table = self._frame(X, reset=True)
-            names, blocks, place = list(table.column_names), (lambda: frame_batches(table)), _row_of_frame
+            names, blocks, place = list(table.column_names), (lambda: even_blocks(table.to_batches())), _row_of_frame
         self._learn(names, blocks, place)
         return self
 
@@ -157,27 +160,26 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
         self._check_kinds(names)
         profiles: list[ColumnProfile] = []
-        for _, batch in blocks():
+        for batch in blocks():
             if not profiles:
                 profiles = [
                     ColumnProfile(name, field.type, (self.kinds or {}).get(name))
                     for name, field in zip(names, batch.schema, strict=True)
                 ]
             for profile, column in zip(profiles, batch.columns, strict=True):
-                try:
-                    profile.add(column)
-                except (TypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                    what = f"is {error}" if isinstance(error, TypeError) else f"holds {column.type}"
-                    raise InputError(
-                        f"column '{profile.name}' {what}, which cannot be encoded"
-                        + (f" as {profile.wanted}" if profile.wanted else "")
-                        + ": leave it out (drop), or spread it over several columns first"
-                    ) from None
+                _show(profile, column)
+        again = [j for j, profile in enumerate(profiles) if profile.undecided]
+        if again:
+            for j in again:
+                profiles[j] = ColumnProfile(names[j], profiles[j].kind, patient=True)
+            for batch in blocks():
+                for j in again:
+                    _show(profiles[j], batch.column(j))
         decided = [self._decide(profile, place) for profile in profiles]
         prose = [j for j, (kind, _) in enumerate(decided) if kind == "text"]
         counters = {j: TextCounter() for j in prose}
         if prose:
-            for _, batch in blocks():
+            for batch in blocks():
                 for j in prose:
                     counters[j].add(strings(batch.column(j)).to_pylist())
         encodings: list[Encoding | None] = []
@@ -186,6 +188,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             encoding = self._encoding(profile, kind, counters.get(j), place)
             width = 0 if encoding is None else _width(encoding)
             told = "left out" if encoding is None else encoding.describe()
+            if kind in ("category", "text") and reason != _AS_ASKED:
+                told += profile.hint()
             encodings.append(encoding)
             decisions.append(Decision(profile.name, kind, reason, told, width))
         self._set(encodings, decisions)
@@ -219,7 +223,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if wanted is not None:
             if wanted != "drop" and not profile.present:
                 raise InputError(f"column '{profile.name}' cannot be {wanted}: all its values are missing")
-            return wanted, "as asked"
+            return wanted, _AS_ASKED
         try:
             return profile.decide()
         except CellError as error:
@@ -230,7 +234,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     ) -> Encoding | None:
         try:
             if kind == "numeric":
-                if profile.number.bad:
+                if profile.number.bad and not profile.marks():
                     assert profile.number.first is not None
                     raise CellError(*profile.number.first, "a finite number")
                 if not profile.spread.representable:
@@ -343,12 +347,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def check_columns(self, table: Table) -> None:
         """Raise `InputError` unless a scan has every column that is encoded."""
         self._check_encodable(table)
-        have = list(table.columns)
+        have = set(table.columns)
         for encoding, decision in zip(self._encodings, self.decisions_, strict=True):
             if encoding is not None and decision.column not in have:
                 raise InputError(
                     f"{table.place(0).split(',')[0]} has no column '{decision.column}', which the model was fitted "
-                    f"with{_near(decision.column, have)}"
+                    f"with{_near(decision.column, list(table.columns))}"
                 )
 
     @staticmethod
@@ -388,11 +392,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             X = pa.Table.from_batches([X])
         if is_frame(X):
             names = [str(name) for name in (X.column_names if isinstance(X, pa.Table) else X.columns)]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise InputError(
-                    f"column '{twice[0]}' occurs {names.count(twice[0])} times; rename or drop all but one"
-                )
+            name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+            if count > 1:
+                raise InputError(f"column '{name}' occurs {count} times; rename or drop all but one")
             validate_data(self, X, reset=reset, skip_check_array=True)
             if min(X.shape) == 0:
                 validate_data(self, np.zeros(X.shape), reset=reset, ensure_min_features=1)
@@ -406,11 +408,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         return arrow_table(X, names)
 
 
-def _table_blocks(table: Table) -> Iterator[tuple[int, pa.RecordBatch]]:
-    start, names = 0, list(table.columns)
-    for batch in gathered(table.table_batches()):
-        yield start, batch.columns.select(names)
-        start += batch.rows
+def _table_blocks(table: Table) -> Iterator[pa.RecordBatch]:
+    names = list(table.columns)
+    return even_blocks(batch.columns.select(names) for batch in table.table_batches())
+
+
+def _show(profile: ColumnProfile, column: pa.Array) -> None:
+    try:
+        profile.add(column)
+    except (TypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        what = f"is {error}" if isinstance(error, TypeError) else f"holds {column.type}"
+        raise InputError(
+            f"column '{profile.name}' {what}, which cannot be encoded"
+            + (f" as {profile.wanted}" if profile.wanted else "")
+            + ": leave it out (drop), or spread it over several columns first"
+        ) from None
 
 
 def _row_of_frame(row: int) -> str:
@@ -427,16 +439,16 @@ def _near(name: str, names: list[str]) -> str:
 
 
 def _cell_message(error: CellError, column: str, where: str, fitted_as: str | None = None) -> InputError:
-    long = isinstance(error.value, str) and len(error.value) > 60
-    shown = repr(error.value[:57] + "..." if long else error.value)
+    cell = shown(error.value)
+    token = cell if cell == repr(error.value) else "VALUE"
     if fitted_as is not None:
         return InputError(
-            f"{where}, column '{column}': {shown} is not {error.wanted}, but the model was fitted with a {fitted_as} "
+            f"{where}, column '{column}': {cell} is not {error.wanted}, but the model was fitted with a {fitted_as} "
             "column: correct the value, or leave it empty if it is missing"
         )
     if isinstance(error.value, float):
-        return InputError(f"{where}, column '{column}': {shown} is not {error.wanted}: correct it, or leave it empty")
+        return InputError(f"{where}, column '{column}': {cell} is not {error.wanted}: correct it, or leave it empty")
     return InputError(
-        f"{where}, column '{column}': {shown} is not {error.wanted}: correct it, declare it as missing (--na {shown} "
+        f"{where}, column '{column}': {cell} is not {error.wanted}: correct it, declare it as missing (--na {token} "
         f"or scan(..., missing=[...])), or leave the column out (--drop {column!r})"
     )

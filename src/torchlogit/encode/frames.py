@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from torchlogit.encode.parse import is_text, written
+from torchlogit.errors import InputError
+
 _BLOCK_ROWS = 65_536
+# What Arrow raises for objects that share no type: 2**70 and half of a surrogate pair among them.
+_NOT_OF_ONE_TYPE = (
+    pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError,
+)  # fmt: skip
+_NO_CELLS = (bytes, bytearray, memoryview, list, tuple, dict, set, np.ndarray)
+_NUMBERS = (bool, int, float, np.bool_, np.number)
+_EVEN_ROWS, _EVEN_VALUES = 4_096, 1 << 21
 
 
 def is_frame(X: Any) -> bool:
@@ -32,43 +43,57 @@ def arrow_table(X: Any, names: list[str]) -> pa.Table:
     elif hasattr(X, "to_arrow"):
         columns = list(X.to_arrow().columns)
     elif hasattr(X, "iloc"):
-        columns = [_series(X.iloc[:, j]) for j in range(X.shape[1])]
+        columns = [_series(X.iloc[:, j], name) for j, name in enumerate(names)]
     else:
-        columns = [_array(X[:, j]) for j in range(X.shape[1])]
+        columns = [_array(X[:, j], name) for j, name in enumerate(names)]
     if not columns:
         return pa.table({})
     return pa.table(columns, names=names)
 
 
-def _series(series: Any) -> pa.Array:
+def _series(series: Any, name: str) -> pa.Array:
     try:
-        return pa.array(series, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return _mixed(series.to_numpy())
+        array = pa.array(series, from_pandas=True)
+    except _NOT_OF_ONE_TYPE:
+        return _mixed(series.to_numpy(), name)
+    objects = getattr(series.dtype, "kind", "") == "O" and isinstance(series.dtype, np.dtype)
+    return array if not objects or is_text(array.type) else _mixed(series.to_numpy(), name)
 
 
-def _array(values: Any) -> pa.Array:
+def _array(values: Any, name: str) -> pa.Array:
     values = np.asarray(values)
     if values.dtype.kind == "O":
-        return _mixed(values)
+        return _mixed(values, name)
     if values.dtype.kind in "US":
         return pa.array(values.tolist())
     return pa.array(np.ascontiguousarray(values), from_pandas=True)
 
 
-def _mixed(values: Any) -> pa.Array:
+def _mixed(values: Any, name: str) -> pa.Array:
     """Python objects: numbers if all are, else strings."""
     listed = [None if _is_missing(value) else value for value in values.tolist()]
     kinds = {type(value) for value in listed if value is not None}
-    if kinds and kinds <= {int, float}:
-        return pa.array([None if value is None else float(value) for value in listed], pa.float64())
     try:
-        array = pa.array(listed, from_pandas=True)
-        if not pa.types.is_nested(array.type):
-            return array
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        # Arrow's own guess goes by the first values: 1.0 and False are numbers to it, False and 1.0 are not.
+        if len(kinds) > 1 and all(issubclass(kind, _NUMBERS) for kind in kinds):
+            return pa.array([None if value is None else float(value) for value in listed], pa.float64())
+        if len(kinds) <= 1 or all(issubclass(kind, datetime.datetime) for kind in kinds):
+            return pa.array(listed, from_pandas=True)
+    except _NOT_OF_ONE_TYPE:
         pass
-    return pa.array([None if value is None else str(value) for value in listed], pa.string())
+    odd = next((kind for kind in kinds if issubclass(kind, _NO_CELLS)), None)
+    if odd is not None:
+        raise InputError(
+            f"column '{name}' holds {odd.__name__} objects among others, which cannot be encoded: make them strings or "
+            "numbers, or leave the column out"
+        )
+    try:
+        return pa.array([written(value) for value in listed], pa.string())
+    except UnicodeEncodeError:
+        raise InputError(
+            f"column '{name}' holds text that is not Unicode (half of a surrogate pair): clean it, for example with "
+            "str.encode('utf-8', 'replace').decode()"
+        ) from None
 
 
 def _is_missing(value: Any) -> bool:
@@ -88,4 +113,28 @@ def frame_batches(table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:
         start += batch.num_rows
 
 
-__all__ = ["arrow_table", "frame_batches", "is_frame"]
+def even_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in blocks whose length depends on the number of columns alone.
+
+    What is learned from a table then depends on its rows, to the bit, and not on how a file or a frame holds them.
+    """
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        rows = max(256, min(_EVEN_ROWS, _EVEN_VALUES // max(batch.num_columns, 1)))
+        taken = 0
+        while taken < batch.num_rows:
+            held.append(batch.slice(taken, rows - count))
+            taken, count = taken + held[-1].num_rows, count + held[-1].num_rows
+            if count == rows:
+                yield _together(held)
+                held, count = [], 0
+    if held:
+        yield _together(held)
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+__all__ = ["arrow_table", "even_blocks", "frame_batches", "is_frame"]

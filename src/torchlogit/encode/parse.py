@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,28 +12,30 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_ISO_TIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+_ZONE = r" ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)"
+_ISO_TIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(" + _ZONE + r")?)?$"
 ISO = "ISO 8601"
 # What people write, besides ISO 8601. Day before month where the numbers themselves do not tell is never guessed:
 # both formats stay candidates, and the one that reads every value wins, month first if both do.
-TIME_FORMATS = (
+_DATE_FORMATS = (
     "%Y/%m/%d",
     "%d.%m.%Y",
     "%m/%d/%Y",
     "%d/%m/%Y",
     "%m-%d-%Y",
     "%d-%m-%Y",
-    "%Y/%m/%d %H:%M",
-    "%d.%m.%Y %H:%M",
-    "%m/%d/%Y %H:%M",
-    "%d/%m/%Y %H:%M",
-    "%Y/%m/%d %H:%M:%S",
-    "%d.%m.%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%b %d, %Y",
 )
-_SHAPES = {"%Y": r"\d{4}", "%m": r"\d{1,2}", "%d": r"(?P<day>\d{1,2})"}
-_SHAPES |= {"%H": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}"}
+_CLOCK_FORMATS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+TIME_FORMATS = (*(date + clock for clock in _CLOCK_FORMATS for date in _DATE_FORMATS), "%Y%m%dT%H%M%S")
+_SHAPES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{1,2}", "%b": r"[A-Za-z]{3,9}", "%d": r"(?P<day>\d{1,2})"}
+_SHAPES |= {"%H": r"\d{1,2}", "%I": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}", "%p": "[AaPp][Mm]"}
+_TIGHT = {"%m": r"\d{2}", "%d": r"(?P<day>\d{2})", "%H": r"\d{2}"}  # where nothing stands between two numbers
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -65,17 +68,23 @@ def strings(column: pa.Array) -> pa.Array:
         return pa.nulls(len(column), pa.string())
     if pa.types.is_floating(kind):
         values = column.to_numpy(zero_copy_only=False)
-        return pa.array([_written(value) for value in values.tolist()], pa.string())
+        return pa.array([written(value) for value in values.tolist()], pa.string())
     text = column if pa.types.is_string(kind) else pc.cast(column, pa.string(), safe=False)
     trimmed = pc.utf8_trim_whitespace(text)
     empty = pc.equal(trimmed, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), trimmed) if pc.any(empty).as_py() else trimmed
 
 
-def _written(value: float) -> str | None:
+def written(value: Any) -> str | None:
+    """One value as `strings` writes it; None if it is missing."""
     if value is None or value != value:
         return None
-    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+    return str(value)
 
 
 def numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -112,22 +121,29 @@ def _parsed_numbers(text: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.boo
     return np.where(bad, np.nan, values), bad
 
 
+@cache
 def _shape(form: str) -> str:
-    return "^" + re.sub(r"%\w", lambda part: _SHAPES[part.group()], re.escape(form).replace(r"\%", "%")) + "$"
+    shapes = _SHAPES | _TIGHT if "%Y%m" in form else _SHAPES
+    return "^" + re.sub(r"%\w", lambda part: shapes[part.group()], re.escape(form).replace(r"\%", "%")) + "$"
 
 
-def time_formats(sample: list[str]) -> list[str]:
-    """Formats that read every one of some strings, likeliest first."""
+def time_formats(sample: list[str], strays: int = 0) -> list[str]:
+    """Formats that read all of some strings but for a few strays, likeliest first."""
     if not sample:
         return []
-    fitting = []
-    if all(re.match(_ISO_TIME, value) for value in sample):
-        fitting.append(ISO)
-    for form in TIME_FORMATS:
-        if all(re.match(_shape(form), value) for value in sample):
-            fitting.append(form)
     array = pa.array(sample, pa.string())
-    return [form for form in fitting if not times(array, form)[1].any()]
+    shapes = {ISO: _ISO_TIME} | {form: _shape(form) for form in TIME_FORMATS}
+    fitting = [form for form, shape in shapes.items() if _fits(re.compile(shape), sample, strays)]
+    return [form for form in fitting if times(array, form)[1].sum() <= strays]
+
+
+def _fits(shape: re.Pattern[str], sample: list[str], strays: int) -> bool:
+    """Ends early: most columns are no dates, and there are many formats."""
+    for value in sample:
+        strays -= int(shape.match(value) is None)
+        if strays < 0:
+            return False
+    return True
 
 
 def times(column: pa.Array, form: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -158,8 +174,10 @@ def _iso(text: pa.Array) -> pa.Array:
     none = pa.scalar(None, pa.string())
     fits = pc.fill_null(pc.match_substring_regex(text, _ISO_TIME), False)
     text = pc.if_else(fits, text, none)
-    zoned = pc.fill_null(pc.match_substring_regex(text, r"(Z|[+-]\d{2}:?\d{2})$"), False)
-    zoned = pc.and_(zoned, pc.fill_null(pc.match_substring_regex(text, r":"), False))
+    zoned = pc.fill_null(pc.match_substring_regex(text, ":.*" + _ZONE + "$"), False)
+    if pc.any(zoned).as_py():  # as Arrow and Python read it: no space, and Z for UTC
+        text = pc.replace_substring_regex(text, r" ?(Z|UTC|GMT)$", "Z")
+        text = pc.replace_substring_regex(text, r"(:\d{2}(?:\.\d+)?) ([+-])", r"\1\2")
     try:
         local = pc.cast(pc.if_else(zoned, none, text), pa.timestamp("us"))
         absolute = pc.cast(pc.if_else(zoned, text, none), pa.timestamp("us", "UTC"))
@@ -181,6 +199,9 @@ def _one_iso(value: str | None) -> Any:
 
 
 def _seconds(stamps: pa.Array) -> NDArray[np.float64]:
-    unit = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[stamps.type.unit]
-    whole = pc.cast(stamps, pa.int64())
-    return _floats(whole) / unit
+    """Whole seconds and the rest apart: the same time gives the same float64 in every unit, nanoseconds too."""
+    unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[stamps.type.unit]
+    known = np.asarray(pc.is_valid(stamps))
+    ticks = np.asarray(pc.fill_null(pc.cast(stamps, pa.int64()), 0))
+    whole, rest = np.divmod(ticks, unit)
+    return np.where(known, whole + rest / unit, np.nan)

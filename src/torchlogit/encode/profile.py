@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,33 @@ from torchlogit.encode.parse import decoded, is_number, is_text, is_time, number
 KINDS = ("numeric", "boolean", "category", "date", "text", "drop")
 
 _SAMPLE = 200  # strings that a guess about times is made from
-_LEVELS_COUNTED = 1_000_000
+_LEVELS_COUNTED = 250_000  # beyond them a category's levels are hashed in any case
+_LEVELS_OF_NUMBERS = 10_000  # in numbers and dates levels are not asked for: counting all would fill the memory
 _LIKELY_NUMERIC = 0.99
 _LEAST_NUMERIC = 20
 _PATIENCE = 1000  # unreadable values, in excess of the readable ones, after which a way to read a column is given up
 _PLAIN = r"^[A-Za-z0-9._:@/+-]+$"
+RARE = 3  # a level that occurs less often shares a column with the other rare ones,
+RARE_FROM = 100  # in tables of at least this many rows
+_CODE = r"^0[0-9]+$"
+_MARKS = 3  # so many different words among numbers, at most, are taken for signs of missing values,
+_NUMBERS_AMONG_MARKS = 50  # if there are more different numbers than this
+_NOT_FINITE = re.compile(r"[+-]?(inf|infinity|[\d.]+e\+?\d+)", re.IGNORECASE)
+_SIGN = r"[$€£¥₹%]"
+_DECORATED = re.compile(
+    rf"[(+-]*\s?{_SIGN}?\s?[+-]?(\d+([.,]\d+)?|\d{{1,3}}([,.'’\s]\d{{3}})+([.,]\d+)?)\s?({_SIGN}|[A-Z]{{3}})?\)?"
+)
+_UNDECORATED = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence."""
+    return repr(value[:57] + "..." if isinstance(value, str) and len(value) > 60 else value)
+
+
+def _measured(kind: pa.DataType) -> bool:
+    """Whether values of this type are numbers, or lengths of time."""
+    return is_number(kind) or bool(pa.types.is_time(kind) or pa.types.is_duration(kind))
 
 
 class CellError(ValueError):
@@ -37,7 +60,8 @@ class Spread:
     """Count, mean and standard deviation in one pass (pairwise update of Chan, Golub and LeVeque, 1979)."""
 
     count: int = 0
-    mean: float = 0.0
+    origin: float = 0.0  # a value in the middle of the first ones: timestamps keep their digits around it
+    shift: float = 0.0  # from the origin to the mean
     squares: float = 0.0  # sum of squared distances from the mean
     low: float = math.inf
     high: float = -math.inf
@@ -47,16 +71,22 @@ class Spread:
         values = values[~np.isnan(values)]
         if not values.size:
             return
+        if not self.count:
+            self.origin = float(np.partition(values, values.size // 2)[values.size // 2])
         with np.errstate(over="ignore", invalid="ignore"):  # 1e308 and -1e308: `representable` says it
-            # Around the block's first value, so that timestamps keep their digits.
-            shifted = values - values[0]
-            mean = float(values[0] + shifted.mean())
-            squares = float(np.square(shifted - shifted.mean()).sum())
-        total, gap = self.count + values.size, mean - self.mean
+            shifted = values - self.origin
+            shift = float(shifted.mean())
+            squares = float(np.square(shifted - shift).sum())
+        total, gap = self.count + values.size, shift - self.shift
         self.squares += squares + gap * gap * self.count * (values.size / total)
-        self.mean += gap * (values.size / total)
+        self.shift += gap * (values.size / total)
         self.count = total
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    @property
+    def mean(self) -> float:
+        """Mean; 0 if there are no values."""
+        return self.origin + self.shift
 
     @property
     def deviation(self) -> float:
@@ -107,11 +137,14 @@ class ColumnProfile:
     kind : pyarrow.DataType
     wanted : str, optional
         The kind (one of `KINDS`) that the column is to have, whatever its values look like.
+    patient : bool, default=False
+        Whether to count levels even where all values are numbers or dates so far; see `undecided`.
     """
 
     name: str
     kind: pa.DataType
     wanted: str | None = None
+    patient: bool = False  # counts levels even while all values are numbers or dates
     categorical: bool = False  # the table itself says so
     rows: int = 0
     missing: int = 0
@@ -121,7 +154,10 @@ class ColumnProfile:
     stamps: dict[str, Spread] = field(default_factory=dict)
     hours: dict[str, bool] = field(default_factory=dict)
     levels: Counter[str] = field(default_factory=Counter)
-    forgotten: bool = False
+    forgotten: bool = False  # whether levels are no longer counted
+    counted: int = 0  # values until then
+    postponed: bool = False  # whether levels were not counted, since all values were numbers or dates
+    codes: int = 0  # values such as 00501
     words: int = 0
     plain: int = 0
     integers: bool = True
@@ -142,10 +178,12 @@ class ColumnProfile:
             self.categorical = True
         column = decoded(column)
         start, self.rows = self.rows, self.rows + len(column)
-        kind, plain = column.type, self.wanted in (None, "drop")
-        measured = is_number(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind)
+        kind, plain = column.type, self.wanted is None
+        measured = _measured(kind)
         if pa.types.is_null(kind):
             self.missing += len(column)
+        elif self.wanted == "drop":
+            self.missing += column.null_count
         elif is_time(kind) and (plain or self.wanted == "date"):
             self._add_times(column, "", start)
             self.missing += column.null_count
@@ -195,11 +233,12 @@ class ColumnProfile:
             values, bad = numbers(text)
             self.number.see(bad, len(present), text, start)
             self._watch(values)
+            self.codes += pc.sum(pc.match_substring_regex(present, _CODE)).as_py()
         if self.wanted in (None, "date"):
             self._try_times(text, len(present), start)
         self.words += len(present) + pc.sum(pc.count_substring(present, " ")).as_py()
         self.plain += pc.sum(pc.match_substring_regex(present, _PLAIN)).as_py()
-        if not self.forgotten:
+        if not self.forgotten and not self.postponed:
             self._count_levels(present)
 
     def _try_times(self, text: pa.Array, present: int, start: int) -> None:
@@ -219,7 +258,8 @@ class ColumnProfile:
             return
         early, self._early = self._early, None
         sample = [value for text, _ in early for value in text.drop_null().to_pylist()][:_SAMPLE]
-        self.formats = {form: _Readable() for form in time_formats(sample)}
+        strays = max(1, int((1 - _LIKELY_NUMERIC) * len(sample))) if len(sample) >= _LEAST_NUMERIC else 0
+        self.formats = {form: _Readable() for form in time_formats(sample, strays)}
         for text, start in early:
             for form in self.formats:
                 self._add_times(text, form, start)
@@ -229,6 +269,10 @@ class ColumnProfile:
         self.levels.update(
             dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
         )
+        self.counted += len(present)
+        if len(self.levels) > _LEVELS_OF_NUMBERS and not self.patient and self.wanted is None and self._explained():
+            self.postponed = True
+            self.levels.clear()
         many = len(self.levels) > _LEVELS_COUNTED
         # Texts repeat so rarely that their levels would only fill the memory.
         wordy = self.words > 4 * self.present and len(self.levels) > 0.5 * self.present
@@ -236,12 +280,31 @@ class ColumnProfile:
         if many or prose:
             self.forgotten = True
 
+    def _explained(self) -> bool:
+        """Whether all values so far are numbers, or dates in one format."""
+        if self.categorical:
+            return False
+        known = [seen for form, seen in self.formats.items() if not self._constant(self.stamps[form])]
+        return any(seen.good and not seen.bad for seen in (self.number, *known)) and not self._coded()
+
     # -- what follows -------------------------------------------------------------------------------------------
 
     @property
     def distinct(self) -> int:
         """Number of different strings (a lower bound once they are no longer counted)."""
         return len(self.levels)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a second, patient profile must count the levels: what began as numbers or dates is neither."""
+        return self.postponed and not self._numeric() and not any(seen.meant() for seen in self.formats.values())
+
+    def _numeric(self) -> bool:
+        return self.number.meant() and not self.categorical and not self._coded()
+
+    def _coded(self) -> bool:
+        """Whether leading zeros show that digits are codes, such as those of post offices."""
+        return self.codes > (1 - _LIKELY_NUMERIC) * self.present
 
     def decide(self) -> tuple[str, str]:
         """The column's kind (one of `KINDS`) and the reason in words.
@@ -253,11 +316,11 @@ class ColumnProfile:
         """
         if not self.present:
             return "drop", f"all {self.rows:,} values are missing"
-        if self.stamps and not self.levels:
+        if "" in self.stamps:
             return ("drop", "constant") if self._constant(self.stamps[""]) else ("date", "a date column")
         if pa.types.is_boolean(self.kind):
             return ("drop", "constant") if self.distinct == 1 and not self.missing else ("boolean", "true or false")
-        if self.number.meant() and not self.categorical:
+        if self._numeric() or (_measured(self.kind) and not self.categorical):
             return self._decide_number()
         return self._decide_string()
 
@@ -277,7 +340,8 @@ class ColumnProfile:
 
     def _decide_string(self) -> tuple[str, str]:
         self._choose_formats()
-        for form, readable in self.formats.items():
+        # The format that reads every value goes before a likelier one that does not.
+        for form, readable in sorted(self.formats.items(), key=lambda item: item[1].bad):
             if readable.meant():
                 if readable.bad:
                     assert readable.first is not None
@@ -285,18 +349,50 @@ class ColumnProfile:
                 if self._constant(self.stamps[form]):
                     return "drop", "constant"
                 return "date", f"dates ({form})" + self._missing_words()
+        if self.marks():
+            return self._decide_marked()
         if self.distinct == 1 and not self.missing:
-            return "drop", f"constant ({next(iter(self.levels))!r})"
+            return "drop", f"constant ({shown(next(iter(self.levels)))})"
         if self.distinct == 2 and not self.forgotten:
             return "boolean", "two levels" + self._missing_words()
-        unique = self.distinct >= 0.95 * self.present
-        if unique and not self.forgotten and self.plain == self.present and self.present >= _LEAST_NUMERIC:
-            return "drop", "different in nearly every row, an identifier"
+        unique = self.distinct >= 0.95 * self.counted
+        if unique and self.plain == self.present and self.present >= _LEAST_NUMERIC:
+            return "drop", "different in nearly every row, an identifier" + self.hint()
         words = self.words / self.present
         many = self.forgotten or self.distinct > max(50, 0.1 * self.present)
         if many and (words >= 4 or (words >= 2 and (unique or self.distinct > 0.5 * self.present))):
             return "text", f"{words:.0f} words a row" + self._missing_words()
+        if self.rows >= RARE_FROM and not self.missing and max(self.levels.values()) < RARE:
+            return "drop", f"no value occurs {RARE} times" + self.hint()
         return "category", f"{self.distinct:,} levels" + self._missing_words()
+
+    def marks(self) -> tuple[str, ...]:
+        """Words among numbers that must mean a missing value: few different ones, among many different numbers."""
+        mostly = self.number.good > 0.5 * self.present and self.number.bad and not self.number.hopeless()
+        if not mostly or self.wanted is not None or self.categorical or self._coded():
+            return ()
+        levels = pa.array(list(self.levels), pa.string())
+        words = levels.filter(pa.array(numbers(levels)[1])).to_pylist()
+        if len(words) > _MARKS or len(levels) - len(words) <= _NUMBERS_AMONG_MARKS:
+            return ()
+        plainly = all(_NOT_FINITE.fullmatch(word) or not any(map(str.isdigit, word)) for word in words)
+        return tuple(sorted(words)) if plainly else ()
+
+    def _decide_marked(self) -> tuple[str, str]:
+        assert self.number.first is not None
+        if any(_NOT_FINITE.fullmatch(word) for word in self.marks()):
+            raise CellError(*self.number.first, "a finite number, as the other values of this column are")
+        told = " and ".join(repr(word) for word in self.marks())
+        return "numeric", f"numbers; {told} ({self.number.bad:,} values) taken for missing" + self._missing_words()
+
+    def hint(self) -> str:
+        """What to do about numbers that are not written as such: with signs, or commas in them."""
+        sample = list(self.levels)[:1000]
+        decorated = [level for level in sample if _DECORATED.fullmatch(level) and not _UNDECORATED.fullmatch(level)]
+        read = sum(_DECORATED.fullmatch(level) is not None for level in sample)
+        if not decorated or read < 0.95 * len(sample):
+            return ""
+        return f"; to use it as a number, write {decorated[0]!r} with digits and a decimal point alone"
 
     def _missing_words(self) -> str:
         return f", {self.missing:,} missing" if self.missing else ""
