@@ -247,11 +247,11 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
 
     def _run(self, problem: Problem, options: FitOptions, features: Features, classes: NDArray[Any]) -> None:
         """Exhaust the fit; an interruption leaves the last state as a fitted, unconverged model."""
-        names = getattr(self, "feature_names_in_", None)
+        names = getattr(self, "feature_names_in_", None) if features.lazy is None else features.lazy.feature_names
         try:
             fit = Fit(problem, options, None if names is None else lambda j: str(names[j]))
         except NonFiniteError as error:
-            raise _non_finite_message(self, features, error) from None
+            raise _non_finite_message(self, features, names, error) from None
         observer = getattr(self, "_observer", None)  # the command line's progress bar
         try:
             for _, record in fit.steps():
@@ -507,10 +507,11 @@ def _verbose_line(record: dict[str, Any]) -> str:
     )
 
 
-def _non_finite_message(estimator: LogisticRegression, features: Features, error: NonFiniteError) -> ValueError:
+def _non_finite_message(
+    estimator: LogisticRegression, features: Features, names: Any, error: NonFiniteError
+) -> ValueError:
     """scikit-learn's first sentence, then where."""
     what = "NaN" if np.isnan(error.value) else "infinity or a value too large for its dtype"
-    names = getattr(estimator, "feature_names_in_", None)
     column = f"column {error.column}" if names is None else f"column '{names[error.column]}'"
     where = f"row {error.row}" if features.lazy is None else features.lazy.place(error.row)
     return ValueError(

@@ -226,9 +226,11 @@ def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> 
     widths = max(part.sparse.columns for part in parts if part.sparse is not None) if parts[0].sparse else 0
     if widths:  # the width of a sparse file is known when all of it has been read
         parts = [replace(part, sparse=replace(part.sparse, columns=widths)) for part in parts if part.sparse]
-    names = X.feature_names
     estimator.n_features_in_ = parts[0].features
-    estimator.feature_names_in_ = np.array(names, dtype=object)
+    if X.named:
+        estimator.feature_names_in_ = np.array(X.feature_names, dtype=object)
+    elif hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
     return Features(parts, rows, np.dtype(np.float64), X, lazy=X, batches=batches)
 
 

@@ -51,17 +51,15 @@ def linear_predictor_batches(
         matrix = batch.matrix() if order is None else batch.matrix()[:, order]
         if matrix.shape[1] != model.n_features_in_:
             raise ValueError(
-                f"X has {matrix.shape[1]} features, but {type(model).__name__} is expecting "
-                f"{model.n_features_in_} features "
-                "as input."
+                f"X has {matrix.shape[1]} features, but {type(model).__name__} is expecting {model.n_features_in_} "
+                "features as input."
             )
         eta = linear_predictor(solution, matrix)
         if not np.isfinite(eta).all():
             row = int(np.flatnonzero(~np.isfinite(eta).all(1))[0])
             raise InputError(
                 f"{X.place(seen + row)}: a value is missing or infinite, and the model was fitted without a "
-                    "TableEncoder, "
-                "which would know what to do with it"
+                "TableEncoder, which would know what to do with it"
             )
         added = model._offsets(batch.offset, batch.rows) if own_offset else None
         yield eta if added is None else eta + added, batch.weight

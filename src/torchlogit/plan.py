@@ -17,6 +17,8 @@ from torchlogit.sources import Source
 _LARGEST_MATRIX = 4_000
 # Multiplications of a second derivative over all rows that a step may cost: about a second on two cores.
 _EXACT_OPERATIONS = 3e10
+# With many classes, those up to which it beats conjugate gradients (benchmarks: digits, 7.6e8).
+_EXACT_OPERATIONS_MANY = 1e8
 # Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few.
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
@@ -92,7 +94,10 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     ==========================  =============================  ==================================================
     coefficients S = K (p + 1)  rows                           solver and curvature
     ==========================  =============================  ==================================================
-    S <= 4,000                  rows * S^2 <= 3e10             Newton, Cholesky of the whole Hessian at every step
+    S <= 4,000                  rows * S^2 <= 3e10 (many       Newton, Cholesky of the whole Hessian at every step
+                                classes: 1e8)
+    S <= 4,000                  up to 3e10, many classes       Newton-CG, Cholesky of each class's Hessian; of the whole
+                                                               one if products turn out to cost more than that
     S <= 4,000                  more, two classes              L-BFGS around a subsample's Hessian
     S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian, where
                                                                that costs no more than ten products
@@ -109,9 +114,13 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     solver: Solver
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     if size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
-        preconditioner = HessianCholesky()
-        solver = Newton(preconditioner, options.tol)
-        reason = f"{shape}: the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+        solver = _small(objective, options.tol)
+        preconditioner = solver.preconditioner
+        reason = f"{shape}: " + (
+            f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+            if isinstance(preconditioner, HessianCholesky)
+            else "the Hessians of single classes guide products at a fraction of the whole one's cost"
+        )
     elif size <= _LARGEST_MATRIX and outputs == 1:
         preconditioner = HessianCholesky(sample)
         solver = LBFGS(preconditioner, options.tol)
@@ -147,10 +156,25 @@ def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Sol
     size = objective.outputs * objective.width
     tol = max(options.tol, 1e-4)
     if size <= _LARGEST_MATRIX and warm.rows * float(size) ** 2 <= 2 * _EXACT_OPERATIONS:
-        return Newton(HessianCholesky(), tol)
+        return _small(objective.on(warm), tol)
     if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
         return _many_classes(objective.on(warm), tol, warm)
     return LBFGS(HessianDiagonal(), tol)
+
+
+def _small(objective: Objective, tol: float) -> Newton:
+    """Where the whole Hessian could be built at every step."""
+    size, blocks = float(objective.outputs * objective.width), ClassCholesky(objective.source)
+    few = objective.outputs == 1 or objective.source.rows * size**2 <= _EXACT_OPERATIONS_MANY
+    if few or not blocks.fits(objective):
+        return Newton(HessianCholesky(), tol)
+    return Newton(
+        blocks,
+        tol,
+        patience=blocks.products(objective),
+        last_resort=HessianCholesky(),
+        last_resort_products=_products(objective, objective.source),
+    )
 
 
 def _products(objective: Objective, sample: Source) -> float:

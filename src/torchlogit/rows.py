@@ -76,6 +76,11 @@ class LazyRows(ABC):
         """Names of the numeric columns."""
 
     @property
+    def named(self) -> bool:
+        """Whether an array or a frame of the same columns would have these names: a model then keeps them."""
+        return True
+
+    @property
     @abstractmethod
     def target(self) -> str | None:
         """Name of the target column, None if the rows have none."""

@@ -90,7 +90,6 @@ def test_census_income(shared_data, tmp_path):
     np.testing.assert_array_equal(read_predictions(tmp_path / "new_predictions.csv")[2], probability)
 
 
-@pytest.mark.xfail(reason="the last step keeps the names of lazy rows and then misses them in arrays", strict=True)
 def test_a_frame_is_predicted_as_its_file(shared_data, tmp_path):
     data, model = shared_data / "adult_train.csv.gz", tmp_path / "model.safetensors"
     fit(data, "--target", "column_14", "--no-header", output=model)

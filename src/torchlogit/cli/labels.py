@@ -59,8 +59,7 @@ def training_labels(table: Table, positive: str | None) -> Labels:
     if classes.size < 2:
         raise InputError(
             f"the target '{name}' has only one value ({_label(classes[0])!r} in all {values.size:,} rows): a model "
-            f"needs "
-            "rows of two classes, or more"
+            "needs rows of two classes, or more"
         )
     measured = values.dtype.kind == "f" and classes.size > 20
     if measured or classes.size > _MOST_CLASSES or (classes.size > 50 and classes.size > values.size / 3):

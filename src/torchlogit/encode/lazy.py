@@ -67,6 +67,11 @@ class EncodedTable(LazyRows):
         return [str(name) for name in self.encoder.get_feature_names_out()]
 
     @property
+    def named(self) -> bool:
+        """No: what the encoder makes of a frame is a bare array."""
+        return False
+
+    @property
     def target(self) -> str | None:
         """Name of the target column."""
         return self.table.target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -75,12 +76,18 @@ class Newton:
     patience : float, default=0
         What a build of the preconditioner costs, in products: it is built anew when as much has been spent on
         products since the last time, and so never costs more than they do. 0 builds at every step.
+    last_resort : Preconditioner, optional
+        Takes over for good after a direction on which more products were spent than it costs itself.
+    last_resort_products : float, default=inf
+        What a build of it costs, in products.
     """
 
     preconditioner: Preconditioner
     tol: float
     products: int = 200
     patience: float = 0.0
+    last_resort: Preconditioner | None = None
+    last_resort_products: float = math.inf
     name: str = "newton"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
@@ -136,9 +143,12 @@ class Newton:
             if bool((excess <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
                 return _Model(direction, last.curvature)
         spent = 0
-        if last is not None and last.spent < self.patience:
-            curvature: InverseCurvature = last.curvature
-            spent = last.spent
+        hopeless = min(self.last_resort_products, self.products)
+        curvature: InverseCurvature
+        if last is not None and self.last_resort and (last.curvature.exact or last.spent >= hopeless):
+            curvature = self.last_resort.build(objective, u, lanes)
+        elif last is not None and last.spent < self.patience:
+            curvature, spent = last.curvature, last.spent
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
         if curvature.exact:

@@ -10,6 +10,8 @@ import torch
 from torchlogit.problem import Block
 from torchlogit.sampling import row_uniforms
 
+# A block's sums are as long as all columns: a sparse block that stored fewer entries would spend its time adding them.
+_ENTRIES_PER_COLUMN = 16
 # A dense block should stay in a core's cache between its two products: 3 MiB of float64 was fastest on the machine
 # of benchmarks/ (1,000,000 x 100: 4096 rows 0.09 s, 512 rows 0.18 s, 16384 rows 0.26 s).
 _BLOCK_ELEMENTS = 400_000
@@ -53,6 +55,7 @@ class MemorySource:
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
         elements = _BLOCK_ELEMENTS if self.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        elements = max(elements, _ENTRIES_PER_COLUMN * self.features)
         return int(np.clip(elements // max(stored, 2 * self.outputs, 1), 64, 65_536))
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
