@@ -12,21 +12,49 @@ from torchlogit._version import __version__
 
 if TYPE_CHECKING:
     from torchlogit.encode import TableEncoder
+    from torchlogit.checkpoint import Checkpoint
     from torchlogit.estimator import LogisticRegression
+    from torchlogit.explanation import explain
     from torchlogit.model_file import load, save
+    from torchlogit.nn import LogisticModule, train
+    from torchlogit.plots import plot_boundary, plot_coefficients, plot_sigmoid, plot_trace
     from torchlogit.scanning import scan
     from torchlogit.trace import Trace
 
 _HOMES = {
+    "Checkpoint": "torchlogit.checkpoint",
+    "LogisticModule": "torchlogit.nn",
     "LogisticRegression": "torchlogit.estimator",
     "TableEncoder": "torchlogit.encode",
     "Trace": "torchlogit.trace",
+    "explain": "torchlogit.explanation",
     "load": "torchlogit.model_file",
+    "plot_boundary": "torchlogit.plots",
+    "plot_coefficients": "torchlogit.plots",
+    "plot_sigmoid": "torchlogit.plots",
+    "plot_trace": "torchlogit.plots",
     "save": "torchlogit.model_file",
     "scan": "torchlogit.scanning",
+    "train": "torchlogit.nn",
 }
 
-__all__ = ["LogisticRegression", "TableEncoder", "Trace", "__version__", "load", "save", "scan"]
+__all__ = [
+    "Checkpoint",
+    "LogisticModule",
+    "LogisticRegression",
+    "TableEncoder",
+    "Trace",
+    "__version__",
+    "explain",
+    "load",
+    "plot_boundary",
+    "plot_coefficients",
+    "plot_sigmoid",
+    "plot_trace",
+    "save",
+    "scan",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

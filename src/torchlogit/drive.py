@@ -136,7 +136,7 @@ def _judge(
 ) -> Outcome | None:
     """End a lane, or let it go on (None)."""
     objective, options, steps = run.objective, run.options, run.iterations
-    unpenalised = objective.penalties[lane].is_none
+    unpenalised = objective.prior is None and objective.penalties[lane].is_none
     if not math.isfinite(float(state.value[i])):
         raise FloatingPointError("the objective is not finite")
     if unpenalised and not objective.has_offset and float(state.margin[i]) > 0:
@@ -219,7 +219,7 @@ class _Clock:
 
 def _record(objective: Objective, state: State, step: int, following: State | None, clock: _Clock) -> Record:
     read, total, rows, nbytes = clock.lap()
-    gradient = _raw_gradient(objective, state)
+    gradient = objective.coordinates.gradient_to_raw(state.gradient, state.lanes)
     size = state.u[0].numel()
     theta = objective.coordinates.to_raw(state.u, state.lanes) if size <= _RECORDED_COEFFICIENTS else None
     single = state.lanes.shape[0] == 1 and objective.lanes == 1
@@ -242,10 +242,3 @@ def _record(objective: Objective, state: State, step: int, following: State | No
         "theta": None if theta is None else (theta[0] if single else theta).tolist(),
     }
 
-
-def _raw_gradient(objective: Objective, state: State) -> Tensor:
-    """The gradient in raw coefficients: the inverse transpose of the change of units."""
-    centre = objective.coordinates.centre[state.lanes][:, None]
-    scale = objective.coordinates.scale[state.lanes][:, None]
-    intercept = state.gradient[..., -1:]
-    return torch.cat([state.gradient[..., :-1] * scale + centre * intercept, intercept], dim=-1)

@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model._base import SparseCoefMixin
-from sklearn.metrics import accuracy_score
-from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from torchlogit.fit import Fit, NonFiniteError, Problem
-from torchlogit.inputs import (
-    Features,
-    as_array,
-    dense_tensor,
-    encode_labels,
-    is_tensor,
-    numeric_array,
-    row_offsets,
-    row_weights,
-    training_features,
-    training_labels,
-)
-from torchlogit.losses import loss_for
-from torchlogit.parameters import check_parameters, device_of, familiar_message, seed_of
-from torchlogit.penalties import ElasticNet
-from torchlogit.prediction import (
-    Solution,
-    linear_predictor,
-    log_probabilities,
-    probabilities,
-    shares,
-    tensor_linear_predictor,
-    tensor_log_probabilities,
-    tensor_probabilities,
-)
-from torchlogit.problem import FitOptions, LaneResult
-from torchlogit.rows import LazyRows
-from torchlogit.sources import MemorySource
-from torchlogit.threads import sparing_threads
+from torchlogit.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
+from torchlogit.fit import Fit
+from torchlogit.linear_classifier import LinearClassifier
+from torchlogit.nn import linear_layer
+from torchlogit.parameters import familiar_message
+from torchlogit.plan import Plan
+from torchlogit.prediction import Solution
+from torchlogit.preparation import Prepared, prepare, prepare_more
+from torchlogit.stepping import FitStep
+from torchlogit.trace import Record, Trace
 
 # Where the means' share of the linear predictor is this large, predictions subtract the means first.
 _FAR_FROM_CENTRE = 1e3
+_FROM_MODULE = "Not certified: the coefficients were taken from a module, no data were fitted."
 
 
-class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
+class LogisticRegression(CallbackSupportMixin, LinearClassifier):
     """Logistic regression at its certified optimum, for two classes or many.
 
     Minimises, over coefficients ``w`` and intercept ``b``,
@@ -124,6 +100,8 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         What was minimised, with what, and why.
     trace_ : Trace
         One record a step.
+    module_ : LogisticModule
+        The model as a float64 `torch.nn.Module`, made on first use.
 
     See Also
     --------
@@ -187,6 +165,7 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> LogisticRegression:
         """Fit to the optimum.
 
@@ -216,62 +195,212 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the certificate does not hold; ``status_`` names the cause.
         """
-        strength = check_parameters(self)
-        features = training_features(self, X, device_of(self.device))
-        labels = training_labels(self, features, y)
-        classes, codes = encode_labels(labels)
-        if self.solver == "liblinear" and classes.size > 2:
-            raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Leave solver at "
-                "'auto' for the multinomial model, or wrap the estimator in a OneVsRestClassifier."
-            )
-        weight = row_weights(features, sample_weight, self.class_weight, labels, classes, codes)
-        loss = loss_for(int(classes.size))
-        offsets = row_offsets(_offset_of(features, offset), features.rows, loss.outputs)
-        total = float(features.rows if weight is None else weight.sum())
-        source = MemorySource(features.blocks(codes, weight, offsets), loss.outputs)
-        problem = Problem(
-            source,
-            loss,
-            [ElasticNet(l2=0.0 if np.isinf(strength) else 1.0 / (strength * total))],
-            bool(self.fit_intercept),
-            self._start(loss.outputs, source.features),
-            offsets is not None,
-        )
-        options = FitOptions(float(self.tol), int(self.max_iter), seed_of(self.random_state))
-        with sparing_threads(source, loss.outputs):
-            self._run(problem, options, features, classes)
+        prepared = prepare(self, X, y, sample_weight, offset)
+        self.__dict__.pop("_memory", None)
+        tasks = FitTasks(self, X, y, sample_weight, prepared.options.max_iter + 1)
+        if not self._exhaust(prepared.begin(self), prepared, tasks):
+            tasks.end()
+            return self
+        tasks.end()
         if not self.converged_:
             warnings.warn(familiar_message(self) + self.status_, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _run(self, problem: Problem, options: FitOptions, features: Features, classes: NDArray[Any]) -> None:
-        """Exhaust the fit; an interruption leaves the last state as a fitted, unconverged model."""
-        names = getattr(self, "feature_names_in_", None) if features.lazy is None else features.lazy.feature_names
-        try:
-            fit = Fit(problem, options, None if names is None else lambda j: str(names[j]))
-        except NonFiniteError as error:
-            raise _non_finite_message(self, features, names, error) from None
+    def steps(
+        self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, *, validation: Any = None
+    ) -> Iterator[FitStep]:
+        """Fit step by step: the loop is yours.
+
+        Each step comes before its update, and the last one is the result. The estimator is ready to predict at every
+        step; whoever leaves the loop early keeps the model of the last one, with ``converged_=False``.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset : as in `fit`
+        validation : tuple (X, y), default=None
+            Rows to watch: their mean log loss goes into each record as ``validation``.
+
+        Yields
+        ------
+        FitStep
+            Coefficients, objective, gradient, direction, step length; ``step.forward(i)`` opens up row i.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit ends without its certificate.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> clf = LogisticRegression()
+        >>> for step in clf.steps(X, y):
+        ...     row = step.forward(0)
+        ...     print(f"{step.number} {step.objective:.4f}  p {row.probability:.3f}  residual {row.residual:+.3f}")
+        ...     if step.number == 2:
+        ...         break
+        0 0.6931  p 0.500  residual +0.500
+        1 0.1638  p 0.009  residual +0.009
+        2 0.1153  p 0.000  residual +0.000
+        >>> clf.converged_, round(clf.score(X, y), 3)
+        (False, 0.956)
+        """
+        prepared = prepare(self, X, y, sample_weight, offset)
+        self.__dict__.pop("_memory", None)
+        return self._stepped(prepared.begin(self), prepared, validation)
+
+    def _stepped(self, fit: Fit, prepared: Prepared, validation: Any) -> Iterator[FitStep]:
+        step = None
+        for state, record in fit.steps():
+            self._publish(fit, prepared)
+            if validation is not None:
+                record["validation"] = self._log_loss(*validation)
+                fit.trace.annotate(validation=record["validation"])
+            step = FitStep(fit, state, record)
+            yield step
+        if step is not None and not self.converged_:
+            warnings.warn(familiar_message(self) + self.status_, ConvergenceWarning, stacklevel=2)
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, offset: Any = None
+    ) -> LogisticRegression:
+        """Learn from a further batch of rows. There is no learning rate.
+
+        Each call minimises the loss of the batch and of the latest rows before it (4,096 at most, 32 MiB at most),
+        plus a quadratic that stands for all earlier ones: their loss to second order, at coefficients that had already
+        seen the rows after them (up to 2,000 coefficients; above, the diagonal of its curvature). As long as all rows
+        fit into that window the result is that of `fit`; after it, memory stays as it is. Without a penalty, a prior
+        worth a thousandth of a row keeps every coefficient finite.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, frame, Tensor} of shape (n, p)
+        y : array-like of shape (n,)
+        classes : array-like of shape (n_classes,), default=None
+            All labels there will ever be; needed in the first call.
+        sample_weight : array-like of shape (n,), default=None
+        offset : array-like of shape (n,) or (n, n_classes), default=None
+
+        Returns
+        -------
+        LogisticRegression
+
+        Raises
+        ------
+        ValueError
+            If the batch does not go with the earlier ones, or cannot be fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> clf = LogisticRegression()
+        >>> for rows in np.array_split(np.random.default_rng(0).permutation(len(y)), 10):
+        ...     clf = clf.partial_fit(X[rows], y[rows], classes=[0, 1])
+        >>> bool(np.isclose(clf.objective_, LogisticRegression().fit(X, y).objective_, rtol=1e-5))
+        True
+        """
+        prepared, memory = prepare_more(self, X, y, classes, sample_weight, offset)
+        fit = prepared.begin(self)
+        self._exhaust(fit, prepared, None)
+        memory.settle(fit, fit.results()[0].theta)
+        self._memory = memory
+        return self
+
+    @classmethod
+    def from_module(cls, module: torch.nn.Module, *, classes: Any = None, feature_names: Any = None) -> Any:
+        """The classifier with a module's weights, ready to predict, explain and be saved.
+
+        Parameters
+        ----------
+        module : LogisticModule without a body, or torch.nn.Linear
+            One output (two classes), or one a class.
+        classes : array-like of shape (n_classes,), default=None
+            Labels in the order of the outputs; None counts from 0. For one output, the second label is the positive.
+        feature_names : sequence of str, default=None
+
+        Returns
+        -------
+        LogisticRegression
+            ``converged_`` is False: no data were fitted, so nothing is certified.
+
+        Raises
+        ------
+        ValueError
+            If the module is not linear, or labels or names do not go with its shape.
+
+        Examples
+        --------
+        >>> import torch
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> clf = LogisticRegression.from_module(layer, classes=["no", "yes"])
+        >>> bool(clf.predict_proba(torch.zeros(1, 2))[0, 1] == torch.sigmoid(layer.bias[0]))
+        True
+        """
+        weight, bias = linear_layer(module)
+        outputs = weight.shape[0]
+        labels = np.arange(max(outputs, 2)) if classes is None else np.asarray(classes)
+        if labels.shape != (max(outputs, 2),) or np.unique(labels).size != labels.size:
+            raise ValueError(
+                f"classes must name {max(outputs, 2)} different labels for a module of {outputs} output(s), "
+                f"got {labels.tolist()}"
+            )
+        coef, intercept = weight.double().cpu().numpy().copy(), bias.double().cpu().numpy().copy()
+        if outputs == 2:  # softmax of two outputs is the sigmoid of their difference
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        order = np.argsort(labels, kind="stable")
+        if labels.size == 2 and order[0] == 1:
+            coef, intercept = -coef, -intercept
+        elif labels.size > 2:
+            coef, intercept = coef[order], intercept[order]
+        model = cls()
+        model.classes_, model.n_features_in_ = labels[order], coef.shape[1]
+        if feature_names is not None:
+            model.feature_names_in_ = np.asarray(feature_names, dtype=object)
+            if model.feature_names_in_.shape != (coef.shape[1],):
+                raise ValueError(f"feature_names has {len(feature_names)} names, the module {coef.shape[1]} columns")
+        model._set_solution(Solution(coef, intercept), np.dtype(np.float32 if weight.dtype.itemsize <= 4 else float))
+        model._uses_offset = False
+        model._set_outcome(0, False, math.nan, math.nan, math.nan, _FROM_MODULE)
+        model.plan_ = Plan("none", "none", "none", "cpu", 0, "the weights came from a module", "nothing")
+        model.trace_ = Trace()
+        return model
+
+    def _exhaust(self, fit: Fit, prepared: Prepared, tasks: FitTasks | None) -> bool:
+        """Run the fit to its end, or until a callback stops it (False); an interruption leaves the last state."""
         observer = getattr(self, "_observer", None)  # the command line's progress bar
+        if self.verbose:
+            sys.stderr.write(f"{fit.plan!r}\n")
+        stopped = False
         try:
             for _, record in fit.steps():
                 if self.verbose:
                     sys.stderr.write(_verbose_line(record))
                 if observer is not None:
                     observer(record)
+                if tasks is not None and tasks.watched:
+                    self._publish(fit, prepared)
+                    stopped = tasks.step()
+                if stopped:
+                    break
         except KeyboardInterrupt:
             if fit.run.state is not None:
-                self._publish(fit, fit.results()[0], features, classes)
+                self._publish(fit, prepared)
             raise
-        self._publish(fit, fit.results()[0], features, classes)
+        self._publish(fit, prepared)
+        if self.verbose:
+            sys.stderr.write(f"{self.status_}\n")
+        return not stopped
 
-    def _publish(self, fit: Fit, result: LaneResult, features: Features, classes: NDArray[Any]) -> None:
-        """Set the fitted attributes."""
-        theta = result.theta.cpu().numpy()
-        centre = result.centre.cpu().numpy()
+    def _publish(self, fit: Fit, prepared: Prepared) -> None:
+        """Set the fitted attributes from where the fit stands."""
+        result = fit.results()[0]
+        theta, centre = result.theta.cpu().numpy(), result.centre.cpu().numpy()
         coef, intercept = theta[:, :-1].copy(), theta[:, -1].copy()
         far = float(np.abs(coef * centre).sum(1).max(initial=0.0)) > _FAR_FROM_CENTRE
-        self.classes_ = classes
+        self.classes_ = prepared.classes
         self._set_solution(
             Solution(
                 coef,
@@ -279,242 +408,25 @@ class LogisticRegression(SparseCoefMixin, ClassifierMixin, BaseEstimator):
                 centre if far else None,
                 result.centred_intercept.cpu().numpy().copy() if far else None,
             ),
-            features.dtype,
+            prepared.dtype,
         )
         self._uses_offset = fit.problem.has_offset
-        self.n_iter_ = np.array([result.iterations], dtype=np.int32)
-        self.converged_ = result.converged
-        self.kkt_, self.excess_, self.objective_ = result.kkt, result.excess, result.objective
-        self.status_ = result.message
+        self._set_outcome(
+            result.iterations, result.converged, result.kkt, result.excess, result.objective, result.message
+        )
         self.plan_ = fit.plan
         self.trace_ = fit.trace
 
-    def _set_solution(self, solution: Solution, dtype: np.dtype[Any]) -> None:
-        """Keep the float64 solution, and publish it in X's dtype."""
-        self._solution = solution
-        self.coef_ = solution.coef.astype(dtype)
-        self.intercept_ = solution.intercept.astype(dtype)
-
-    def _start(self, outputs: int, width: int) -> Tensor | None:
-        """Raw coefficients ``(1, K, p + 1)`` to start from, or None."""
-        if not self.warm_start or not hasattr(self, "coef_"):
-            return None
-        current = self._current_solution()
-        if current.coef.shape != (outputs, width):
-            raise ValueError(
-                f"warm_start=True, but the last fit's coefficients have shape {current.coef.shape} and these data "
-                f"need {(outputs, width)}; fit a fresh estimator"
-            )
-        return torch.from_numpy(np.concatenate([current.coef, current.intercept[:, None]], axis=1))[None]
-
-    def _current_solution(self) -> Solution:
-        """The float64 solution, or what the user has written into ``coef_`` and ``intercept_`` since."""
-        coef = self.coef_ if isinstance(self.coef_, np.ndarray) else self.coef_.toarray()
-        intercept = np.broadcast_to(np.asarray(self.intercept_), (coef.shape[0],))
-        kept: Solution | None = getattr(self, "_solution", None)
-        if (
-            kept is not None
-            and np.array_equal(kept.coef.astype(coef.dtype), coef)
-            and np.array_equal(kept.intercept.astype(intercept.dtype), intercept)
-        ):
-            return kept
-        return Solution(np.asarray(coef, dtype=np.float64), np.asarray(intercept, dtype=np.float64))
-
-    # -- predicting ---------------------------------------------------------------------------------------------
-
-    def _eta(self, X: Any, offset: Any) -> tuple[Any, Any]:
-        """``(n, K)`` float64, array or tensor, and the dtype to publish results in."""
-        check_is_fitted(self)
-        if isinstance(X, LazyRows):
-            return self._lazy_eta(X, offset), np.dtype(np.float64)
-        solution = self._current_solution()
-        if is_tensor(X):
-            tensor = dense_tensor(self, X, reset=False)
-            outputs = tensor_linear_predictor(solution, tensor)
-            offsets = self._offsets(offset, tensor.shape[0])
-            if offsets is not None:
-                outputs = outputs + torch.from_numpy(offsets).to(outputs.device)
-            if not bool(torch.isfinite(outputs).all()):
-                values = tensor.values() if tensor.layout == torch.sparse_csr else tensor
-                assert_all_finite(values.cpu().numpy(), estimator_name=type(self).__name__, input_name="X")
-            return outputs, tensor.dtype
-        array = numeric_array(self, X, reset=False)
-        eta = linear_predictor(solution, array)
-        offsets = self._offsets(offset, array.shape[0])
-        if not np.isfinite(eta).all():
-            assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
-        return (eta if offsets is None else eta + offsets), array.dtype
-
-    def _lazy_eta(self, X: LazyRows, offset: Any) -> NDArray[np.float64]:
-        from torchlogit.lazy_prediction import lazy_linear_predictor
-
-        return lazy_linear_predictor(self, X, offset)
-
-    def _offsets(self, offset: Any, rows: int) -> NDArray[np.float64] | None:
-        if offset is None and getattr(self, "_uses_offset", False):
-            raise ValueError(
-                "this model was fitted with an offset, so predictions need one too: pass offset=..., zeros if there "
-                "is none"
-            )
-        return row_offsets(offset, rows, self._current_solution().outputs)
-
-    def decision_function(self, X: Any, offset: Any = None) -> Any:
-        """Linear predictor of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor, scan} of shape (n, p)
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n,) or (n, n_classes)
-            In X's dtype. For two classes, positive values mean ``classes_[1]``.
-        """
-        eta, dtype = self._eta(X, offset)
-        eta = eta[:, 0] if eta.shape[1] == 1 else eta
-        return _cast(eta, dtype)
-
-    def predict_proba(self, X: Any, offset: Any = None) -> Any:
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor, scan} of shape (n, p)
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n, n_classes)
-            Columns in the order of ``classes_``.
-        """
-        eta, dtype = self._eta(X, offset)
-        return _cast(tensor_probabilities(eta) if is_tensor(eta) else probabilities(eta), dtype)
-
-    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
-        """Logarithm of the probability of each class, finite however small that is.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor, scan} of shape (n, p)
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n, n_classes)
-        """
-        eta, dtype = self._eta(X, offset)
-        return _cast(tensor_log_probabilities(eta) if is_tensor(eta) else log_probabilities(eta), dtype)
-
-    def predict(self, X: Any, offset: Any = None) -> Any:
-        """The most probable class of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor, scan} of shape (n, p)
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n,)
-            Labels as they were given; for a tensor X a tensor, if labels are numbers or booleans.
-        """
-        eta, _ = self._eta(X, offset)
-        if is_tensor(eta):
-            index = (eta[:, 0] > 0).to(torch.int64) if eta.shape[1] == 1 else eta.argmax(1)
-            if self.classes_.dtype.kind in "biuf":
-                return torch.from_numpy(self.classes_).to(eta.device)[index]
-            return self.classes_[index.cpu().numpy()]
-        index = (eta[:, 0] > 0).astype(np.intp) if eta.shape[1] == 1 else eta.argmax(1)
-        return self.classes_[index]
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
-        """Share of rows whose class is predicted right.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor, scan} of shape (n, p)
-        y : array-like of shape (n,)
-            Labels; a scan brings its own.
-        sample_weight : array-like of shape (n,), default=None
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        float
-        """
-        if y is None and isinstance(X, LazyRows):
-            from torchlogit.lazy_prediction import lazy_labels
-
-            y, sample_weight = lazy_labels(X, sample_weight)
-        if y is None:
-            raise ValueError(f"{type(self).__name__}.score requires y, but it is None.")
-        weight = None if sample_weight is None else as_array(sample_weight)
-        return float(accuracy_score(as_array(y), as_array(self.predict(X, offset)), sample_weight=weight))
-
-    def explain(self, X: Any, offset: Any = None) -> Any:
-        """Each column's share of the linear predictor, row by row.
-
-        The shares of a row add up to `decision_function`: a column's is its value times its coefficient, and the
-        last one is the intercept (plus the row's offset). Where columns lie so far from zero that this would lose
-        digits (timestamps), shares are measured from the columns' means instead, and the last one is the linear
-        predictor of the mean row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, frame, Tensor} of shape (n, p)
-        offset : array-like of shape (n,) or (n, n_classes), default=None
-
-        Returns
-        -------
-        ndarray of shape (n, p + 1) or (n, n_classes, p + 1), float64
-            A CSR matrix for sparse X and two classes.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> clf = LogisticRegression().fit([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0]], [0, 1, 1])
-        >>> parts = clf.explain([[3.0, 2.0]])
-        >>> parts.shape, bool(np.isclose(parts.sum(), clf.decision_function([[3.0, 2.0]])[0]))
-        ((1, 3), True)
-        """
-        check_is_fitted(self)
-        if is_tensor(X):
-            X = dense_tensor(self, X, reset=False).cpu()
-            X = X.to_dense().numpy() if X.layout != torch.strided else X.numpy()
-        array = numeric_array(self, X, reset=False)
-        assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
-        return shares(self._current_solution(), array, self._offsets(offset, array.shape[0]))
+    def _set_outcome(
+        self, iterations: int, converged: bool, kkt: float, excess: float, objective: float, status: str
+    ) -> None:
+        self.n_iter_ = np.array([iterations], dtype=np.int32)
+        self.converged_, self.kkt_, self.excess_, self.objective_ = converged, kkt, excess, objective
+        self.status_ = status
 
 
-# -- small helpers --------------------------------------------------------------------------------------------------
-
-
-def _offset_of(features: Features, offset: Any) -> Any:
-    if offset is None and features.lazy is not None and features.lazy.has_offset:
-        return np.concatenate([batch.offset for batch in features.batches if batch.offset is not None])
-    return offset
-
-
-def _cast(values: Any, dtype: Any) -> Any:
-    return values.to(dtype) if is_tensor(values) else values.astype(dtype, copy=False)
-
-
-def _verbose_line(record: dict[str, Any]) -> str:
+def _verbose_line(record: Record) -> str:
     return (
         f"step {record['step']:4d}  objective {record['objective']:.10g}  kkt {record['kkt']:.2e}  "
-        f"excess {record['excess']:.2e}  passes {record['passes']:.1f}\n"
-    )
-
-
-def _non_finite_message(
-    estimator: LogisticRegression, features: Features, names: Any, error: NonFiniteError
-) -> ValueError:
-    """scikit-learn's first sentence, then where."""
-    what = "NaN" if np.isnan(error.value) else "infinity or a value too large for its dtype"
-    column = f"column {error.column}" if names is None else f"column '{names[error.column]}'"
-    where = f"row {error.row}" if features.lazy is None else features.lazy.place(error.row)
-    return ValueError(
-        f"Input X contains {what}. The first is in {where}, {column}. {type(estimator).__name__} does not accept "
-        "missing values: drop or fill those rows, or put a TableEncoder before the model, which does."
+        f"excess {record['excess']:.2e}  passes {record['passes']:.1f}  {record['rows_per_second']:,.0f} rows/s\n"
     )

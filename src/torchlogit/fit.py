@@ -17,9 +17,11 @@ from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
 from torchlogit.plan import Choice, Plan, choose
 from torchlogit.problem import FitOptions, LaneResult, Status
+from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
 from torchlogit.solvers.base import State
 from torchlogit.sources import Source
+from torchlogit.threads import sparing_threads
 from torchlogit.trace import Record, Trace
 
 # Steps a warm start may take on its subsample, which may be separated where the whole is not.
@@ -50,6 +52,8 @@ class Problem:
     has_offset : bool, default=False
     kernel : str, default="torch"
         A key of `torchlogit.kernels.KERNELS`.
+    prior : Quadratic, optional
+        Stands for rows seen before.
     """
 
     source: Source
@@ -59,6 +63,7 @@ class Problem:
     start: Tensor | None = None
     has_offset: bool = False
     kernel: str = "torch"
+    prior: Quadratic | None = None
 
 
 class Fit:
@@ -81,7 +86,8 @@ class Fit:
         source = problem.source
         self.effort = Effort(source.rows)
         try:
-            moments = column_moments(source, len(problem.penalties))
+            with sparing_threads(source, problem.loss.outputs):
+                moments = column_moments(source, len(problem.penalties))
         except FloatingPointError:
             raise _name_non_finite(source) from None
         self.effort.passes += 1.0
@@ -94,6 +100,7 @@ class Fit:
             problem.fit_intercept,
             self.effort,
             problem.has_offset,
+            problem.prior,
         )
         may_warm = problem.start is None and options.max_iter > 0
         self._choice: Choice = choose(self.objective, options, problem.kernel, may_warm)
@@ -107,10 +114,16 @@ class Fit:
 
     def steps(self) -> Iterator[tuple[State, Record]]:
         """The driver's own generator; every record also goes to ``trace``."""
-        with torch.no_grad():
-            for state, record in iterate(self.run, self._start()):
-                self.trace.append(record)
-                yield state, record
+        driver: Iterator[tuple[State, Record]] | None = None
+        while True:
+            # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
+            with torch.no_grad(), sparing_threads(self.problem.source, self.problem.loss.outputs):
+                driver = driver or iterate(self.run, self._start())
+                following = next(driver, None)
+            if following is None:
+                return
+            self.trace.append(following[1])
+            yield following
 
     def _start(self) -> Tensor:
         objective = self.objective

@@ -162,17 +162,22 @@ def numeric_array(estimator: Any, X: Any, *, reset: bool) -> Any:
     )
 
 
-def training_features(estimator: Any, X: Any, device: torch.device | None) -> Features:
-    """What a fit reads, on the device it runs on; sets ``n_features_in_`` and ``feature_names_in_``."""
+def training_features(estimator: Any, X: Any, device: torch.device | None, *, reset: bool = True) -> Features:
+    """What a fit reads, on the device it runs on.
+
+    With ``reset`` it sets ``n_features_in_`` and ``feature_names_in_``, without it checks them.
+    """
     if isinstance(X, LazyRows):
+        if not reset:
+            raise ValueError("partial_fit takes arrays, frames and tensors; fit reads a scan of any size")
         return _lazy_features(estimator, X, device)
     if isinstance(X, Tensor):
-        tensor = dense_tensor(estimator, X, reset=True)
+        tensor = dense_tensor(estimator, X, reset=reset)
         tensor = tensor if device is None else tensor.to(device)
         block = _tensor_block(tensor)
         dtype = np.dtype(np.float32 if tensor.dtype == torch.float32 else np.float64)
         return Features([block], X.shape[0], dtype, X)
-    array = numeric_array(estimator, X, reset=True)
+    array = numeric_array(estimator, X, reset=reset)
     rows = array.shape[0]
     if scipy.sparse.issparse(array):
         block = Block(_placeholder(rows), sparse=_sparse_rows(array))
@@ -312,6 +317,24 @@ def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
             f"{classes[0]!r}"
         )
     return classes, codes.astype(np.int64).ravel()
+
+
+def known_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """The code of each label among ``classes``, which are sorted.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among them.
+    """
+    unknown = ~np.isin(labels, classes)
+    if unknown.any():
+        row = int(np.flatnonzero(unknown)[0])
+        raise ValueError(
+            f"y holds the label {labels[row]!r} (row {row}), which is not among the classes of the first call: "
+            f"{classes.tolist()}"
+        )
+    return np.searchsorted(classes, labels).astype(np.int64)
 
 
 def row_weights(

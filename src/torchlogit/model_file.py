@@ -35,6 +35,7 @@ from torchlogit.encode.text import BUCKETS
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.files import replacing
+from torchlogit.plain import plain, restored
 from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
 from torchlogit.trace import Trace
@@ -108,7 +109,7 @@ def save(model: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] |
         "encoder": None if encoder is None else _encoder_state(encoder, arrays),
         "notes": dict(notes or {}),
     }
-    text = json.dumps(_plain(document), allow_nan=False, ensure_ascii=True, sort_keys=True)
+    text = json.dumps(plain(document), allow_nan=False, ensure_ascii=True, sort_keys=True)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {
         "format": FORMAT,
@@ -173,7 +174,7 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
     if metadata.get("sha256") != _digest(metadata, arrays):
         raise InputError(f"{where} was altered or damaged after it was written (its checksum does not fit); {_CONFIRM}")
     try:
-        document = _restored(json.loads(metadata["model"]))
+        document = restored(json.loads(metadata["model"]))
         model, notes = _model(document, arrays), _an(dict, document["notes"], "notes")
         return ModelFile(model, notes, metadata["torchlogit"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -246,35 +247,6 @@ def _digest(metadata: Mapping[str, str], arrays: Arrays) -> str:
 
 
 # -- JSON ---------------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only: infinities are ``{"float": "inf"}``, keys that are not strings ``{"pairs": ...}``."""
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value) and set(value) not in ({"float"}, {"pairs"}):
-            return {key: _plain(item) for key, item in value.items()}
-        return {"pairs": [[_plain(key), _plain(item)] for key, item in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"a model file cannot hold {type(value).__name__}")
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"float"}:
-            return float(value["float"])
-        if set(value) == {"pairs"}:
-            return {_restored(key): _restored(item) for key, item in value["pairs"]}
-        return {key: _restored(item) for key, item in value.items()}
-    return [_restored(item) for item in value] if isinstance(value, list) else value
 
 
 def _an(kind: type, value: Any, what: str) -> Any:

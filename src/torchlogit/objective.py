@@ -2,6 +2,8 @@
 
     f(theta) = (1 / W) sum_i w_i loss(eta_i, y_i)  +  l2 / 2 |w|^2          (the intercept is never penalised)
 
+Rows that are no longer there may be stood for by a quadratic: it joins the sum, and their weight joins W.
+
 Everything above this file (solvers, certificate) works in *standardised units* ``u``: with the weighted mean ``m_j``
 and deviation ``s_j`` of a column, ``u_j = s_j w_j`` and ``u_p = b + sum_j m_j w_j``. The gradient in these units is
 ``(g_j - m_j g_p) / s_j`` and ``g_p``: the certificate of the contract, computed from raw sums, so that sparse rows are
@@ -21,6 +23,7 @@ from torchlogit.kernels import Kernel
 from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
+from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Source
 
 # Bytes of row curvatures that products at one point may keep.
@@ -56,6 +59,18 @@ class Coordinates:
         intercept = theta[..., -1] + (self.centre[lanes][:, None] * theta[..., :-1]).sum(-1)
         return torch.cat([theta[..., :-1] * self.scale[lanes][:, None], intercept[..., None]], dim=-1)
 
+    def gradient_to_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
+        """A gradient in standardised units to the one in raw coefficients: the inverse transpose of `to_raw`."""
+        intercept = gradient[..., -1:]
+        raw = gradient[..., :-1] * self.scale[lanes][:, None] + self.centre[lanes][:, None] * intercept
+        return torch.cat([raw, intercept], dim=-1)
+
+    def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
+        """The inverse of `gradient_to_raw`."""
+        intercept = gradient[..., -1:]
+        own = (gradient[..., :-1] - self.centre[lanes][:, None] * intercept) / self.scale[lanes][:, None]
+        return torch.cat([own, intercept], dim=-1)
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -83,6 +98,8 @@ class Objective:
         Shared by all objectives of a fit.
     has_offset : bool, default=False
         Whether the rows carry offsets.
+    prior : Quadratic, optional
+        Stands for rows seen before, the same for all lanes.
     """
 
     source: Source
@@ -92,8 +109,10 @@ class Objective:
     fit_intercept: bool
     effort: Effort
     has_offset: bool = False
+    prior: Quadratic | None = None
     coordinates: Coordinates = field(init=False)
     relative: Coordinates = field(init=False)  # the lanes' units as the kernel's frame sees them
+    bridge: Coordinates = field(init=False)  # and as the prior's frame does
     ridge: Tensor = field(init=False)  # (L, p) curvature of the penalty in standardised units
 
     def __post_init__(self) -> None:
@@ -104,6 +123,9 @@ class Objective:
         set_ = object.__setattr__  # the dataclass is frozen
         set_(self, "coordinates", Coordinates(centre, scale))
         set_(self, "relative", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+        if self.prior is not None:
+            frame = self.prior.frame
+        set_(self, "bridge", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
         set_(self, "ridge", ridge)
 
     # -- shapes -------------------------------------------------------------------------------------------------
@@ -125,8 +147,8 @@ class Objective:
 
     @property
     def unpenalised(self) -> bool:
-        """Whether no lane has a penalty."""
-        return all(penalty.is_none for penalty in self.penalties)
+        """Whether nothing but the rows bends the objective in any lane."""
+        return self.prior is None and all(penalty.is_none for penalty in self.penalties)
 
     def zeros(self) -> Tensor:
         """The null model, ``(L, K, D)``."""
@@ -146,6 +168,7 @@ class Objective:
             self.fit_intercept,
             self.effort,
             self.has_offset,
+            self.prior,
         )
 
     # -- the free directions ------------------------------------------------------------------------------------
@@ -167,11 +190,8 @@ class Objective:
     def _push(self, u: Tensor, lanes: Tensor) -> Tensor:
         return self.relative.to_raw(u, lanes)
 
-    def _pull(self, gradient: Tensor, lanes: Tensor) -> Tensor:
-        centre, scale = self.relative.centre[lanes][:, None], self.relative.scale[lanes][:, None]
-        pulled = torch.cat(
-            [(gradient[..., :-1] - centre * gradient[..., -1:]) / scale, gradient[..., -1:]], dim=-1
-        )
+    def _pull(self, gradient: Tensor, lanes: Tensor, units: Coordinates | None = None) -> Tensor:
+        pulled = (units or self.relative).gradient_from_raw(gradient, lanes)
         return pulled if self.fit_intercept else self._without_intercept(pulled)
 
     @staticmethod
@@ -179,6 +199,10 @@ class Objective:
         return torch.cat([gradient[..., :-1], torch.zeros_like(gradient[..., -1:])], dim=-1)
 
     # -- sweeps -------------------------------------------------------------------------------------------------
+
+    def _total(self, stats: RowStats) -> Tensor:
+        """What sums are divided by, ``(M,)``."""
+        return stats.weight if self.prior is None else stats.weight + self.prior.weight
 
     def _sweep(self, function: Callable[[Block], RowStats], rows: int | None = None) -> RowStats:
         started = time.perf_counter()
@@ -208,9 +232,14 @@ class Objective:
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
         ridge = self.ridge[lanes][:, None]
         coefficients = u[..., :-1]
-        value = stats.loss / stats.weight + 0.5 * (ridge * coefficients.square()).sum((1, 2))
-        gradient = self._pull(stats.gradient / stats.weight[:, None, None], lanes)
+        total = self._total(stats)
+        value = stats.loss / total + 0.5 * (ridge * coefficients.square()).sum((1, 2))
+        gradient = self._pull(stats.gradient / total[:, None, None], lanes)
         gradient[..., :-1] += ridge * coefficients
+        if self.prior is not None:
+            before, slope = self.prior.value_gradient(self.bridge.to_raw(u, lanes))
+            value = value + before / total
+            gradient = gradient + self._pull(slope / total[:, None, None], lanes, self.bridge)
         return Evaluation(value, gradient, stats.margin)
 
     def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
@@ -242,8 +271,12 @@ class Objective:
 
             stats = self._sweep(block_product)
             assert stats.product is not None
-            bent = self._pull(stats.product / stats.weight[:, None, None], lanes)
+            total = self._total(stats)[:, None, None]
+            bent = self._pull(stats.product / total, lanes)
             bent[..., :-1] += self.ridge[lanes][:, None] * direction[..., :-1]
+            if self.prior is not None:
+                before = self.prior.product(self.bridge.to_raw(direction, lanes))
+                bent = bent + self._pull(before / total, lanes, self.bridge)
             return bent
 
         return product
@@ -251,19 +284,25 @@ class Objective:
     def hessian(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative, ``(M, K * D, K * D)``."""
         theta = self._push(u, lanes)
-        size = self.outputs * self.width
         # Enough rows that adding a block's matrix costs less than computing it.
         rows = max(2048, 2 * self.width)
         stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), rows)
         assert stats.gram is not None
-        points = u.shape[0]
-        gram = stats.gram / stats.weight[:, None, None]
-        for _ in range(2):  # the units change on both sides
-            gram = self._pull(gram.reshape(points, -1, self.width), lanes).reshape(points, size, size)
-            gram = gram.transpose(1, 2)
+        total = self._total(stats)[:, None, None]
+        gram = self._pull_twice(stats.gram / total, lanes, self.relative)
+        if self.prior is not None:
+            gram = gram + self._pull_twice(self.prior.matrix() / total, lanes, self.bridge)
         ridge = torch.cat([self.ridge, torch.zeros_like(self.ridge[:, :1])], 1)[lanes].repeat(1, self.outputs)
         gram = 0.5 * (gram + gram.transpose(1, 2))
         gram.diagonal(dim1=1, dim2=2).add_(ridge)
+        return gram
+
+    def _pull_twice(self, gram: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
+        """``(M, S, S)`` in other units on both sides."""
+        points, size, _ = gram.shape
+        for _ in range(2):
+            gram = self._pull(gram.reshape(points, -1, self.width), lanes, units).reshape(points, size, size)
+            gram = gram.transpose(1, 2)
         return gram
 
     def hessian_diagonal(self, u: Tensor, lanes: Tensor) -> Tensor:
@@ -271,11 +310,11 @@ class Objective:
         theta = self._push(u, lanes)
         stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
         assert stats.diagonal is not None and stats.cross is not None
-        centre, scale = self.relative.centre[lanes][:, None], self.relative.scale[lanes][:, None]
-        weight = stats.weight[:, None, None]
-        square, cross = stats.diagonal / weight, stats.cross / weight
-        centred = square[..., :-1] - 2 * centre * cross[..., :-1] + centre.square() * square[..., -1:]
-        diagonal = torch.cat([torch.clamp(centred, min=0) / scale.square(), square[..., -1:]], dim=-1)
+        total = self._total(stats)[:, None, None]
+        diagonal = _pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
+        if self.prior is not None:
+            square, cross = self.prior.diagonal() / total, self.prior.cross() / total
+            diagonal = diagonal + _pull_diagonal(square, cross, lanes, self.bridge)
         diagonal[..., :-1] += self.ridge[lanes][:, None]
         return diagonal if self.fit_intercept else self._without_intercept(diagonal)
 
@@ -316,3 +355,26 @@ class Objective:
                 share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
             yield rows, eta, target[:, None], share
         self.effort.passes += self.source.rows / self.effort.total_rows
+
+    def at_row(self, u: Tensor, lanes: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """``eta (1, M, K)`` and class code ``(1,)`` or ``(1, L)`` of one row; the others are not computed.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        """
+        before = 0
+        for block in self.source.blocks() if row >= 0 else ():
+            if row < before + block.rows:
+                own = block.slice(row - before, row - before + 1)
+                return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
+            before += block.rows
+        raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _pull_diagonal(square: Tensor, cross: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
+    """The diagonal in other units, from the diagonal and the intercept's column ``(M, K, D)``."""
+    centre, scale = units.centre[lanes][:, None], units.scale[lanes][:, None]
+    centred = square[..., :-1] - 2 * centre * cross[..., :-1] + centre.square() * square[..., -1:]
+    return torch.cat([torch.clamp(centred, min=0) / scale.square(), square[..., -1:]], dim=-1)

@@ -74,6 +74,9 @@ def describe_objective(objective: Objective, lane: int = 0) -> str:
     weight = float(objective.moments.weight[lane])
     loss = "log loss" if objective.kernel.loss.classes == 2 else f"log loss of {objective.kernel.loss.classes} classes"
     text = f"mean {loss} over {objective.source.rows:,} rows (total weight {weight:,.10g})"
+    if objective.prior is not None:
+        prior = objective.prior
+        text += f" and the curvature of {prior.rows:,} earlier ones (total weight {prior.weight:,.10g})"
     return text + _describe_penalty(objective.penalties[lane])
 
 
@@ -109,7 +112,8 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     size = outputs * width
     wanted = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
-    sample = None if wanted * 2 > rows else objective.source.subsample(wanted / rows, options.seed)
+    few = wanted * 2 > rows or objective.prior is not None  # a prior stands beside all rows, not beside a sample
+    sample = None if few else objective.source.subsample(wanted / rows, options.seed)
     preconditioner: Preconditioner
     solver: Solver
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
@@ -121,6 +125,10 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
             if isinstance(preconditioner, HessianCholesky)
             else "the Hessians of single classes guide products at a fraction of the whole one's cost"
         )
+    elif objective.prior is not None and size > _LARGEST_MATRIX:
+        preconditioner = HessianDiagonal()
+        solver = LBFGS(preconditioner, options.tol)
+        reason = f"{shape}: of earlier rows the diagonal of the curvature is known"
     elif size <= _LARGEST_MATRIX and outputs == 1:
         preconditioner = HessianCholesky(sample)
         solver = LBFGS(preconditioner, options.tol)
@@ -166,6 +174,7 @@ def _small(objective: Objective, tol: float) -> Newton:
     """Where the whole Hessian could be built at every step."""
     size, blocks = float(objective.outputs * objective.width), ClassCholesky(objective.source)
     few = objective.outputs == 1 or objective.source.rows * size**2 <= _EXACT_OPERATIONS_MANY
+    few = few or objective.prior is not None  # whose curvature the blocks of single classes do not see
     if few or not blocks.fits(objective):
         return Newton(HessianCholesky(), tol)
     return Newton(

@@ -201,7 +201,7 @@ def _spectral(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor) -
     """Inverse on the directions that have curvature, from singular values where that is affordable."""
     scale, size = hessian.diagonal().sqrt(), hessian.shape[0]
     operations = 2.0 * objective.source.rows * objective.outputs * size**2
-    if operations <= _QR_OPERATIONS:
+    if operations <= _QR_OPERATIONS and objective.prior is None:  # a prior has no rows to decompose
         singular, vectors = torch.linalg.svd(_factor_rows(objective, u, lanes, hessian) / scale)[1:]
         vectors = vectors.T
         noise = _rounding(objective, lanes, scale, u.shape[1]) @ vectors.square()

@@ -729,7 +729,7 @@ def test_unfitted_models_are_refused(path):
 
 @pytest.mark.parametrize("note", [object(), {1, 2}, b"bytes", 1j])
 def test_notes_that_a_file_cannot_hold(path, note):
-    with pytest.raises(TypeError, match="a model file cannot hold"):
+    with pytest.raises(TypeError, match="a file cannot hold"):
         save(built(dense)[0], path, notes={"a": note})
     assert not path.exists()
 
