@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torchlogit._version import __version__
 
 if TYPE_CHECKING:
-    from torchlogit.encode import TableEncoder
     from torchlogit.checkpoint import Checkpoint
+    from torchlogit.encode import TableEncoder
     from torchlogit.estimator import LogisticRegression
     from torchlogit.explanation import explain
     from torchlogit.model_file import load, save

@@ -110,12 +110,14 @@ def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
             if outcome is not None:
                 run.outcomes[lane] = outcome
                 keep[i] = False
+        record = _record(objective, state, run.iterations, clock)
         if not bool(keep.any()):
-            yield state, _record(objective, state, run.iterations, None, clock)
+            yield state, record
             return
         ahead = state if bool(keep.all()) else state.take(keep)
         following = solver.step(objective, ahead)
-        yield state, _record(objective, state, run.iterations, following, clock)
+        record |= {"step_length": _plain(objective, ahead, following.step_length), "trials": following.trials}
+        yield state, record
         run.iterations += 1
         state = following
 
@@ -217,7 +219,13 @@ class _Clock:
         return lap
 
 
-def _record(objective: Objective, state: State, step: int, following: State | None, clock: _Clock) -> Record:
+def _plain(objective: Objective, state: State, values: Tensor) -> float | list[float]:
+    """A number for a single problem, a list for lanes."""
+    single = state.lanes.shape[0] == 1 and objective.lanes == 1
+    return float(values[0]) if single else [float(value) for value in values]
+
+
+def _record(objective: Objective, state: State, step: int, clock: _Clock) -> Record:
     read, total, rows, nbytes = clock.lap()
     gradient = objective.coordinates.gradient_to_raw(state.gradient, state.lanes)
     size = state.u[0].numel()
@@ -225,7 +233,7 @@ def _record(objective: Objective, state: State, step: int, following: State | No
     single = state.lanes.shape[0] == 1 and objective.lanes == 1
 
     def plain(values: Tensor) -> float | list[float]:
-        return float(values[0]) if single else [float(value) for value in values]
+        return _plain(objective, state, values)
 
     return {
         "step": step,
@@ -233,8 +241,8 @@ def _record(objective: Objective, state: State, step: int, following: State | No
         "gradient_norm": plain(gradient.square().sum((1, 2)).sqrt()),
         "kkt": plain(state.kkt),
         "excess": plain(state.excess),
-        "step_length": 0.0 if following is None else plain(following.step_length),
-        "trials": 0 if following is None else following.trials,
+        "step_length": 0.0,
+        "trials": 0,
         "passes": objective.effort.passes,
         "rows_per_second": rows / read if read > 0 else 0.0,
         "bytes_per_second": nbytes / read if read > 0 else 0.0,

@@ -20,8 +20,9 @@ from torchlogit.parameters import familiar_message
 from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
 from torchlogit.preparation import Prepared, prepare, prepare_more
+from torchlogit.progress import ProgressLine, told
 from torchlogit.stepping import FitStep
-from torchlogit.trace import Record, Trace
+from torchlogit.trace import Trace
 
 # Where the means' share of the linear predictor is this large, predictions subtract the means first.
 _FAR_FROM_CENTRE = 1e3
@@ -63,7 +64,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
     max_iter : int, default=1000
         Most steps over all rows.
     verbose : int, default=0
-        Above 0, one line a step goes to standard error.
+        Above 0 the story goes to standard error: the plan, a line a step, how it ended. At 0, a fit of more than two
+        seconds shows a line of progress on a terminal, and removes it.
     warm_start : bool, default=False
         Start from the last fit's coefficients.
     n_jobs : int, default=None
@@ -375,16 +377,18 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
             sys.stderr.write(f"{fit.plan!r}\n")
         stopped = False
         try:
-            for _, record in fit.steps():
-                if self.verbose:
-                    sys.stderr.write(_verbose_line(record))
-                if observer is not None:
-                    observer(record)
-                if tasks is not None and tasks.watched:
-                    self._publish(fit, prepared)
-                    stopped = tasks.step()
-                if stopped:
-                    break
+            with ProgressLine(wanted=not self.verbose and observer is None) as line:
+                for _, record in fit.steps():
+                    line.show(told(record))
+                    if self.verbose:
+                        sys.stderr.write(f"{told(record)}\n")
+                    if observer is not None:
+                        observer(record)
+                    if tasks is not None and tasks.watched:
+                        self._publish(fit, prepared)
+                        stopped = tasks.step()
+                    if stopped:
+                        break
         except KeyboardInterrupt:
             if fit.run.state is not None:
                 self._publish(fit, prepared)
@@ -424,9 +428,3 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         self.converged_, self.kkt_, self.excess_, self.objective_ = converged, kkt, excess, objective
         self.status_ = status
 
-
-def _verbose_line(record: Record) -> str:
-    return (
-        f"step {record['step']:4d}  objective {record['objective']:.10g}  kkt {record['kkt']:.2e}  "
-        f"excess {record['excess']:.2e}  passes {record['passes']:.1f}  {record['rows_per_second']:,.0f} rows/s\n"
-    )

@@ -19,7 +19,7 @@ from torchlogit.fit import Fit, Problem
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import Loss
 from torchlogit.penalties import ElasticNet
-from torchlogit.problem import Block, Frame
+from torchlogit.problem import Block, Frame, joined
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import MemorySource
 
@@ -47,7 +47,7 @@ class Incremental:
     features: int
     fit_intercept: bool
     has_offset: bool
-    window: tuple[Block, ...] = ()
+    window: Block | None = None
     older: Quadratic | None = None
     theta: Tensor | None = None  # (K, p + 1) raw
     rows: int = 0
@@ -64,14 +64,14 @@ class Incremental:
         strength : float
             C.
         """
-        fresh = [block.take(torch.arange(block.rows, device=block.device)) for block in blocks]
-        self.window = (*self.window, *fresh)
-        for block in fresh:
+        for block in blocks:
             self.rows += block.rows
             self.weight += float(block.rows if block.weight is None else block.weight.sum())
             self.seen |= set(torch.bincount(block.target).nonzero()[:, 0].tolist())
-        if any(block.weight is not None for block in self.window):
-            self.window = tuple(_weighted(block) for block in self.window)
+        parts = blocks if self.window is None else [self.window, *blocks]
+        if any(block.weight is not None for block in parts):
+            parts = [_weighted(block) for block in parts]
+        self.window = joined(parts)
         source = MemorySource(self.window, self.loss.outputs)
         if self.older is None:
             # Units for good: those of the first rows. Only where every row stores a column may it be shifted.
@@ -118,26 +118,14 @@ class Incremental:
     def settle(self, fit: Fit, theta: Tensor) -> None:
         """Keep the coefficients ``(K, p + 1)``, and fold the rows that fall out of the window into the quadratic."""
         self.theta = theta
-        keep = self._window_rows()
-        surplus = sum(block.rows for block in self.window) - keep
+        assert self.older is not None and self.window is not None
+        surplus = self.window.rows - min(_MOST_ROWS, int(_MOST_BYTES * self.window.rows / max(self.window.nbytes, 1)))
         if surplus <= 0:
             return
-        assert self.older is not None
-        gone: list[Block] = []
-        kept: list[Block] = []
-        for block in self.window:
-            taken = min(max(surplus, 0), block.rows)
-            surplus -= taken
-            if taken:
-                gone.append(block.slice(0, taken))
-            if taken < block.rows:
-                rest = block.slice(taken, block.rows)
-                # Copied where it was cut: a view would keep the whole block alive.
-                kept.append(rest.take(torch.arange(rest.rows, device=rest.device)) if taken else rest)
-        self.window = tuple(kept)
-        frame = self.older.frame
-        point = _in_frame(theta, frame)
-        self.older = self._folded(self.older.moved(point), MemorySource(gone, self.loss.outputs))
+        gone = MemorySource(self.window.slice(0, surplus), self.loss.outputs)
+        self.older = self._folded(self.older.moved(_in_frame(theta, self.older.frame)), gone)
+        # Copied: a view would keep the rows that are gone.
+        self.window = joined([self.window.slice(surplus, self.window.rows)])
 
     def _folded(self, older: Quadratic, gone: MemorySource) -> Quadratic:
         kernel = KERNELS["torch"](self.loss, older.frame)
@@ -151,11 +139,6 @@ class Incremental:
                 float(sums.loss[0]), sums.gradient[0], curvature[0], block.rows, float(sums.weight[0])
             )
         return older
-
-    def _window_rows(self) -> int:
-        rows = sum(block.rows for block in self.window)
-        nbytes = sum(block.nbytes for block in self.window)
-        return min(_MOST_ROWS, int(_MOST_BYTES * rows / max(nbytes, 1)))
 
 
 def _weighted(block: Block) -> Block:

@@ -331,8 +331,8 @@ def known_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
         raise ValueError(
-            f"y holds the label {labels[row]!r} (row {row}), which is not among the classes of the first call: "
-            f"{classes.tolist()}"
+            f"y holds the label {labels[row : row + 1].tolist()[0]!r} (row {row}), which is not among the known "
+            f"classes: {classes.tolist()}"
         )
     return np.searchsorted(classes, labels).astype(np.int64)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torchlogit.batches import Batch
+from torchlogit.progress import ProgressLine, told
 from torchlogit.trace import Trace
 from torchlogit.training import Training, TrainingStep
 
@@ -290,9 +291,9 @@ def train(
         l2=l2, scheduler=scheduler, validation=validation, seed=seed, device=device, checkpoint=checkpoint,
         callbacks=callbacks,
     )  # fmt: skip
-    with run.own_random_numbers():
-        for _ in _loop(run):
-            pass
+    with run.own_random_numbers(), ProgressLine() as line:
+        for step in _loop(run):
+            line.show(told(step.record))
     return run.trace
 
 

@@ -97,6 +97,8 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     ==========================  =============================  ==================================================
     coefficients S = K (p + 1)  rows                           solver and curvature
     ==========================  =============================  ==================================================
+    any                         after others, of which only    L-BFGS around the Hessian's diagonal
+                                the diagonal is known
     S <= 4,000                  rows * S^2 <= 3e10 (many       Newton, Cholesky of the whole Hessian at every step
                                 classes: 1e8)
     S <= 4,000                  up to 3e10, many classes       Newton-CG, Cholesky of each class's Hessian; of the whole
@@ -117,7 +119,11 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     preconditioner: Preconditioner
     solver: Solver
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
-    if size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
+    if objective.prior is not None and not objective.prior.whole:
+        preconditioner = HessianDiagonal()
+        solver = LBFGS(preconditioner, options.tol)
+        reason = f"{shape}: of earlier rows only the diagonal of the curvature is known"
+    elif size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
         solver = _small(objective, options.tol)
         preconditioner = solver.preconditioner
         reason = f"{shape}: " + (
@@ -125,10 +131,6 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
             if isinstance(preconditioner, HessianCholesky)
             else "the Hessians of single classes guide products at a fraction of the whole one's cost"
         )
-    elif objective.prior is not None and size > _LARGEST_MATRIX:
-        preconditioner = HessianDiagonal()
-        solver = LBFGS(preconditioner, options.tol)
-        reason = f"{shape}: of earlier rows the diagonal of the curvature is known"
     elif size <= _LARGEST_MATRIX and outputs == 1:
         preconditioner = HessianCholesky(sample)
         solver = LBFGS(preconditioner, options.tol)

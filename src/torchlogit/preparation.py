@@ -132,7 +132,7 @@ def _check_same(memory: Incremental, features: Features, has_offset: bool) -> No
             "either all calls of partial_fit have an offset or none: "
             + ("the earlier ones had one" if memory.has_offset else "the earlier ones had none, use zeros there")
         )
-    if memory.window and memory.window[0].widths != features.parts[0].widths:
+    if memory.window is not None and memory.window.widths != features.parts[0].widths:
         raise ValueError(
             "X is sparse in some calls of partial_fit and dense in others: give all batches in the same form"
         )

@@ -10,6 +10,7 @@ Shapes, once (DESIGN of the whole package):
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -180,6 +181,35 @@ class Block:
             weight=None if self.weight is None else self.weight[index],
             offset=None if self.offset is None else self.offset[index],
         )
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Blocks of the same columns as one, copied. ``file`` and ``start`` no longer name rows afterwards."""
+
+    def together(parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in parts if part is not None]
+        return torch.cat(known) if len(known) == len(parts) else None
+
+    sparse, codes = blocks[0].sparse, blocks[0].codes
+    if sparse is not None:
+        parts = [block.sparse for block in blocks if block.sparse is not None]
+        ends = torch.tensor([part.values.shape[0] for part in parts]).cumsum(0).tolist()
+        starts = [part.indptr[1:] - part.indptr[0] for part in parts]
+        shifted = [start + end for start, end in zip(starts[1:], ends, strict=False)]
+        indptr = torch.cat([starts[0].new_zeros(1), starts[0], *shifted])
+        sparse = SparseRows(
+            indptr, torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts]), sparse.columns
+        )
+    if codes is not None:
+        codes = replace(codes, codes=torch.cat([block.codes.codes for block in blocks if block.codes is not None]))
+    return Block(
+        target=torch.cat([block.target for block in blocks]),
+        dense=together([block.dense for block in blocks]),
+        sparse=sparse,
+        codes=codes,
+        weight=together([block.weight for block in blocks]),
+        offset=together([block.offset for block in blocks]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

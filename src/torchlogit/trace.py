@@ -24,7 +24,7 @@ class Trace(Sequence[Mapping[str, Any]]):
     - ``gradient_norm``: Euclidean norm of its gradient in raw coefficients and intercept.
     - ``kkt``, ``excess``: the two halves of the certificate.
     - ``step_length``, ``trials``: length of the step taken from here, and points evaluated to find it (0 at the end).
-    - ``passes``: reads of all rows so far.
+    - ``passes``: reads of all rows that led here.
     - ``rows_per_second``, ``bytes_per_second``: of the reads since the last record.
     - ``seconds``: mapping with ``read`` (inside sweeps over rows) and ``total``, both since the last record.
     - ``theta``: raw coefficients, ``(K, p + 1)`` nested lists with the intercept last; None above 1,000 numbers.

@@ -435,6 +435,8 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+            # Steps were taken, though not by this object: a scheduler that goes first would warn of its order.
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]
         self._epoch, self._batch, self._step, self._recorded = state["place"]
         self._sum, self._random, self._begun = state["sum"], _unpacked(state["random"]), tuple(state["begun"])
         _set_states(self.batches.generators(), state["generators"])

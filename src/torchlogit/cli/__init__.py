@@ -17,12 +17,13 @@ from torchlogit.cli.compare import compare
 from torchlogit.cli.demo import demo
 from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
+from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
 from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, say
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.predict import predict
 
-_COMMANDS = (fit, predict, evaluate, inspect, explain, compare, demo)
+_COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, demo)
 
 app = typer.Typer(
     name="torchlogit",

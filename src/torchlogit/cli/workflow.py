@@ -21,6 +21,7 @@ from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.prediction import log_probabilities, probabilities
+from torchlogit.progress import told
 from torchlogit.rows import LazyRows
 from torchlogit.sources.files import expand
 from torchlogit.table import Table
@@ -149,7 +150,7 @@ def _fit(
     encoding_seconds = time.perf_counter() - began
 
     def watch(record: dict[str, Any]) -> None:
-        waiting.now(f"fitting: step {record['step']}, certificate {record['kkt']:.1e}")
+        waiting.now(f"fitting: {told(record)}")
 
     classifier._observer = watch
     try:
