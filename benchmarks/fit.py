@@ -253,7 +253,7 @@ def machine(threads: int) -> list[str]:
     return [
         f"- machine: {model}, {os.cpu_count()} cores, {threads} threads used; load {load:.1f} at the start",
         f"- Python {platform.python_version()}, {', '.join(versions)}",
-        f"- command: `{shlex.join(['python', 'benchmarks/fit.py', *sys.argv[1:]])}`",
+        f"- command: `{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]])}`",
     ]
 
 

@@ -43,8 +43,8 @@ class Checkpoint:
     path: str | os.PathLike[str]
     seconds: float = 30.0
     steps: int | None = None
-    _last: float = field(default_factory=time.monotonic, repr=False)
-    _cost: float = field(default=0.0, repr=False)
+    _last: float = field(default_factory=time.monotonic, repr=False, init=False)
+    _cost: float = field(default=0.0, repr=False, init=False)
 
     def __post_init__(self) -> None:
         if self.seconds < 0 or (self.steps is not None and self.steps < 1):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from torchlogit.objective import Objective
+from torchlogit.objective import Evaluation, Objective
+from torchlogit.preconditioners import HessianInverse
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
 from torchlogit.solvers.base import Solver, State
@@ -20,6 +21,13 @@ from torchlogit.trace import Record
 _POLISH_STEPS = 3
 # Steps without any progress (a lower objective, or a gradient a tenth smaller) after which precision is exhausted.
 _IDLE_STEPS = 8
+# The largest effect of a step on a row up to which the excess counts: below one by duality (see `_is_local`), and below
+# 1 / e, what curvature that is one step old makes of it in an exponential's tail.
+_LOCAL = 0.25
+# Probabilities below the squared precision of float64: beside those rows any direction that others see has curvature.
+_UNSEEN = 1e-32
+# Steps in an exponential's tail after which an unpenalised fit is judged for separation. An outlier leaves the tail.
+_TAIL_STEPS = 5
 _RECORDED_COEFFICIENTS = 1000
 
 
@@ -53,6 +61,19 @@ class _Progress:
 
 
 @dataclass(slots=True)
+class _Held:
+    """A certificate that holds: since which step, and its latest outcome."""
+
+    first: int
+    outcome: Outcome
+
+    def kept_by(self, state: State, i: int) -> bool:
+        """Whether the step after it gained no more than the certificate had promised was left."""
+        promised = 2 * self.outcome.excess + 1e-12 * abs(self.outcome.value)
+        return float(state.value[i]) >= self.outcome.value - promised
+
+
+@dataclass(slots=True)
 class Run:
     """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop.
 
@@ -69,6 +90,13 @@ class Run:
     state: State | None = None
     iterations: int = 0
     progress: dict[int, _Progress] = field(default_factory=dict)
+    held: dict[int, _Held] = field(default_factory=dict)
+    distant: dict[int, int] = field(default_factory=dict)  # states of a lane whose small numbers meant nothing
+    overlapping: set[int] = field(default_factory=set)  # lanes proven not to be separated
+
+    def unpenalised(self, lane: int) -> bool:
+        """Whether nothing but the rows bends the lane's objective."""
+        return self.objective.prior is None and self.objective.penalties[lane].is_none
 
     def interrupted(self) -> dict[int, Outcome]:
         """Outcomes of all lanes, those still running ended as they stand."""
@@ -98,15 +126,12 @@ def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
     """
     objective, solver = run.objective, run.solver
     clock = _Clock(objective)
-    certified: dict[int, tuple[int, Outcome]] = {}
-    state = solver.init(objective, objective.project(start), objective.all_lanes())
-    if run.null_value is not None and bool((state.value > run.null_value).any()):
-        state = solver.init(objective, torch.zeros_like(start), objective.all_lanes())
+    state = _begin(run, objective.project(start))
     while True:
         run.state = state
         keep = torch.ones(state.lanes.shape[0], dtype=torch.bool, device=state.u.device)
         for i, lane in enumerate(state.lanes.tolist()):
-            outcome = _judge(run, state, i, lane, certified)
+            outcome = _judge(run, state, i, lane)
             if outcome is not None:
                 run.outcomes[lane] = outcome
                 keep[i] = False
@@ -122,9 +147,24 @@ def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
         state = following
 
 
-def _certified(state: State, i: int, tol: float) -> bool:
-    """The two-part certificate of the contract of numbers."""
-    return float(state.kkt[i]) <= tol and float(state.excess[i]) <= 0.1 * tol * float(state.value[i])
+def _begin(run: Run, start: Tensor) -> State:
+    """The state at the start, or at zero in lanes where that is better; values that are not finite are never better."""
+    objective, lanes = run.objective, run.objective.all_lanes()
+    finite = torch.isfinite(start).all((1, 2))[:, None, None]
+    start = torch.where(finite, start, 0.0)
+    if not bool(start.any()):
+        return run.solver.init(objective, start, lanes)
+    if run.null_value is None:
+        both = objective.value_gradient(torch.cat([start, torch.zeros_like(start)]), lanes.repeat(2))
+        value, null = both.value.chunk(2)
+        here = torch.where(value <= null, lanes, lanes + objective.lanes)
+        chosen = Evaluation(both.value[here], both.gradient[here], both.margin[here])
+        return run.solver.init(objective, torch.where((value <= null)[:, None, None], start, 0.0), lanes, chosen)
+    state = run.solver.init(objective, start, lanes)
+    better = state.value <= run.null_value
+    if bool(better.all()):
+        return state
+    return run.solver.init(objective, torch.where(better[:, None, None], start, 0.0), lanes)
 
 
 def _outcome(state: State, i: int, iterations: int, status: Status, separation: Separation | None = None) -> Outcome:
@@ -133,49 +173,136 @@ def _outcome(state: State, i: int, iterations: int, status: Status, separation: 
     )  # fmt: skip
 
 
-def _judge(
-    run: Run, state: State, i: int, lane: int, certified: dict[int, tuple[int, Outcome]]
-) -> Outcome | None:
+def _judge(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     """End a lane, or let it go on (None)."""
-    objective, options, steps = run.objective, run.options, run.iterations
-    unpenalised = objective.prior is None and objective.penalties[lane].is_none
+    objective, steps = run.objective, run.iterations
     if not math.isfinite(float(state.value[i])):
         raise FloatingPointError("the objective is not finite")
-    if unpenalised and not objective.has_offset and float(state.margin[i]) > 0:
+    if run.unpenalised(lane) and not objective.has_offset and float(state.margin[i]) > 0:
         separation = None if run.sampled else complete_separation(objective, state, i)
         return _outcome(state, i, steps, Status.SEPARATED, separation)
-    if _certified(state, i, options.tol):
-        first, best = certified.get(lane, (steps, None))
-        if best is None and unpenalised and not run.sampled:
-            ended = _separated(objective, state, i, steps)
-            if ended is not None:
-                return ended
-        now = _outcome(state, i, steps, Status.CONVERGED)
-        certified[lane] = (first, now)
-        over = steps - first >= _POLISH_STEPS or steps >= options.max_iter or bool(state.stalled[i])
-        return now if over or _settled(objective, state, i, options.tol) else None
-    if lane in certified:
-        return certified[lane][1]  # polishing left the certificate: keep what held
+    small = _is_small(state, i, run.options.tol)
+    held = run.held.get(lane)
+    if held is not None and not held.kept_by(state, i):
+        held = run.held.pop(lane, None) and None
+    if held is not None:
+        # Polishing may leave the certificate by a rounding: keep what held.
+        return _polished(run, state, i, held) if small else held.outcome
+    distant = small and not _is_local(objective, state, i)
+    if small and not distant:
+        ended = _separated(run, state, i, lane)
+        run.held[lane] = _Held(steps, _outcome(state, i, steps, Status.CONVERGED))
+        return ended or _polished(run, state, i, run.held[lane])
+    if distant:
+        run.distant[lane] = run.distant.get(lane, 0) + 1
+        ended = _separated(run, state, i, lane) if run.distant[lane] == _TAIL_STEPS else None
+        if ended is not None:
+            return ended
+    return _unfinished(run, state, i, lane, distant)
+
+
+def _is_small(state: State, i: int, tol: float) -> bool:
+    """The two numbers of the certificate."""
+    return float(state.kkt[i]) <= tol and float(state.excess[i]) <= 0.1 * tol * float(state.value[i])
+
+
+def _polished(run: Run, state: State, i: int, held: _Held) -> Outcome | None:
+    """End a certified lane when its coefficients have settled too."""
+    tol, steps = run.options.tol, run.iterations
+    held.outcome = _outcome(state, i, steps, Status.CONVERGED)
+    over = steps - held.first >= _POLISH_STEPS or steps >= run.options.max_iter or bool(state.stalled[i])
+    return held.outcome if over or _settled(run.objective, state, i, tol) else None
+
+
+def _unfinished(run: Run, state: State, i: int, lane: int, distant: bool) -> Outcome | None:
+    """End a lane without a certificate when nothing moves any more or the budget is used up."""
+    steps = run.iterations
     moving = run.progress.setdefault(lane, _Progress()).see(float(state.value[i]), float(state.kkt[i]))
     stuck = bool(state.stalled[i]) or not moving
-    if steps >= options.max_iter or stuck:
-        judged = unpenalised and steps > 0 and not run.sampled
-        ended = _separated(objective, state, i, steps) if judged else None
-        if ended is not None and ended.status is not Status.UNDECIDED:
-            return ended
-        return _outcome(state, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)
-    return None
+    if steps < run.options.max_iter and not stuck:
+        return None
+    ended = _separated(run, state, i, lane) if steps > 0 else None
+    if ended is not None and ended.status is not Status.UNDECIDED:
+        return ended
+    outcome = _outcome(state, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)
+    # The loss cannot fall below zero: where the model of the curvature holds nowhere, no more than that is known.
+    return replace(outcome, excess=outcome.value) if distant else outcome
 
 
-def _separated(objective: Objective, state: State, i: int, steps: int) -> Outcome | None:
+def _separated(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     """The outcome of an unpenalised lane that has no optimum, or None where it has one."""
-    separation = find_separation(objective, state, i)
+    if run.sampled or not run.unpenalised(lane) or lane in run.overlapping:
+        return None
+    separation = find_separation(run.objective, state, i)
     status = {
         SeparationKind.COMPLETE: Status.SEPARATED,
         SeparationKind.QUASI_COMPLETE: Status.QUASI_SEPARATED,
         SeparationKind.UNDECIDED: Status.UNDECIDED,
     }.get(separation.kind)
-    return None if status is None else _outcome(state, i, steps, status, separation)
+    if separation.kind is SeparationKind.NONE:
+        run.overlapping.add(lane)
+    return None if status is None else _outcome(state, i, run.iterations, status, separation)
+
+
+# -- is the quadratic model local? ------------------------------------------------------------------------------------
+
+
+def _is_local(objective: Objective, state: State, i: int) -> bool:
+    """Whether the excess means anything: whether the step that it belongs to leaves every row where it is.
+
+    Half of Newton's squared decrement is what the *quadratic model* would still gain. By duality the truth is near it
+    where the step ``d`` moves no row far: the gradient is a sum of residuals ``r_i`` times rows, the Newton step makes
+    it zero with the residuals ``r_i + c_i x_i'd``, and as long as these belong to probabilities (effects ``|x_i'd| <
+    1``) they are feasible for the dual problem and bound the optimum from below. The gap is ``sum_i w_i KL(p_i + c_i
+    x_i'd || p_i) + d'Rd / 2``, R the penalty's curvature; ``KL <= c_i (x_i'd)^2``, so the gap is at most twice the
+    excess. In an exponential's tail, where an outlier goes on and on, every step has an effect of one or more.
+
+    A bound from the columns' ranges decides most fits; the rows are read where it does not.
+    """
+    here = slice(i, i + 1)
+    lanes, steps = state.lanes[here], state.direction[here]
+    hidden = state.curvature.hidden(i) if isinstance(state.curvature, HessianInverse) and state.curvature.exact else None
+    if hidden is None and _reach_bound(objective, steps, lanes) < _LOCAL:
+        return True
+    limits = steps.new_full((1,), _LOCAL)
+    if hidden is not None:
+        # Directions without curvature are no part of the step. Where they are rounding they move no row by more.
+        hidden = (hidden / torch.clamp(hidden.abs().amax(0), min=1e-300)).T.reshape(-1, *steps.shape[1:])
+        rounding = objective.moments.rounding(objective.fit_intercept)[lanes[0]]
+        limits = torch.cat([limits, 1e-6 + 8 * (hidden[..., :-1].abs() * rounding).sum((1, 2))])
+        steps = torch.cat([steps, hidden])
+    return bool((_reach(objective, state.u[here], lanes, steps) < limits).all())
+
+
+def _reach_bound(objective: Objective, step: Tensor, lanes: Tensor) -> float:
+    """No row's linear predictors move by more: from the columns' ranges, without a read."""
+    moments, coordinates = objective.moments, objective.coordinates
+    farthest = (moments.largest + coordinates.centre[lanes[0]].abs()) / coordinates.scale[lanes[0]]
+    reach = (step[..., :-1].abs() * farthest).sum(-1) + step[..., -1].abs()
+    return float(reach.amax()) * (2.0 if objective.outputs > 1 else 1.0)
+
+
+def _reach(objective: Objective, u: Tensor, lanes: Tensor, steps: Tensor) -> Tensor:
+    """Largest effect of each step ``(A, K, D)`` on a class of a row, in one read, ``(A,)``.
+
+    A class whose probability is beyond the squared precision of the rows has no curvature, and is left out.
+    """
+    lane, points = int(lanes[0]), torch.cat([u, steps])
+    largest = u.new_zeros(steps.shape[0])
+    for block, eta in objective.linear_predictors(points, lanes.expand(points.shape[0]), offset=False):
+        here, effect = eta[:, :1].to(torch.float64), eta[:, 1:].to(torch.float64)
+        if block.offset is not None:
+            here = here + block.offset[:, min(lane, block.offset.shape[1] - 1)][:, None]
+        probability = objective.kernel.loss.probability(here)
+        if objective.outputs == 1:
+            effect = torch.cat([torch.zeros_like(effect), effect], dim=-1)
+        effect = (effect - (probability * effect).sum(-1, keepdim=True)).abs()
+        counts = probability > _UNSEEN
+        if block.weight is not None:
+            weight = block.weight if block.weight.ndim == 1 else block.weight[:, lane]
+            counts = counts & (weight > 0)[:, None, None]
+        largest = torch.maximum(largest, torch.where(counts, effect, 0.0).amax((0, 2)))
+    return largest
 
 
 def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:

@@ -20,9 +20,9 @@ _LEAST_SPREAD = 1e-300
 class Moments:
     """Per lane and column: ``weight (L,)``, ``mean (L, p)`` and ``deviation (L, p)``, float64.
 
-    ``stored`` is ``(p,)`` bool: whether every row stores the column, so that a shift may be subtracted from what is
-    stored. A column that is constant among the rows of positive weight has a deviation of exactly 0. ``largest`` is
-    ``(p,)``: a bound on the absolute values of the column.
+    Rows whose weight is 0 in every lane are not there. ``stored`` is ``(p,)`` bool: whether every other row stores the
+    column, so that a shift may be subtracted from what is stored. A column that is constant among the rows of positive
+    weight has a deviation of exactly 0. ``largest`` is ``(p,)``: a bound on the absolute values of the column.
     """
 
     weight: Tensor
@@ -48,10 +48,10 @@ class Moments:
         A column without any spread uses ``max(|mean|, 1)``, as the contract of numbers says.
         """
         spread = self.deviation if fit_intercept else torch.hypot(self.deviation, self.mean)
-        return torch.where(spread > 0, spread, torch.clamp(self.mean.abs(), min=1.0))
+        return torch.where(spread >= _LEAST_SPREAD, spread, torch.clamp(self.mean.abs(), min=1.0))
 
     def frame(self, fit_intercept: bool) -> Frame:
-        """Kernel coordinates: the units of lane 0 where a column is stored in every row, the raw ones elsewhere."""
+        """Kernel coordinates: the units of lane 0 where every row stores the column, the raw ones elsewhere."""
         shift = torch.where(self.stored, self.centre(fit_intercept)[0], 0.0)
         scale = torch.where(self.stored, self.scale(fit_intercept)[0], 1.0)
         return Frame(shift, scale)
@@ -59,20 +59,47 @@ class Moments:
 
 @dataclass(slots=True)
 class _Sums:
-    """Sums of ``d = (x - anchor) / unit`` and its square, and the largest ``|d|``."""
+    """Sums over the stored values of ``d = (x - anchor) / unit`` and its square, and the largest ``|d|``."""
 
-    weight: Tensor
+    weight: Tensor  # (L,)
+    held: Tensor  # (L, p) weight of the rows that store the column
     first: Tensor
     second: Tensor
     largest: Tensor
-    stored: Tensor  # (p,) rows that store the column
+    stored: Tensor  # (L, p) rows of positive weight that store the column
+    rows: Tensor  # (L,) rows of positive weight
+
+    def add(self, other: _Sums) -> None:
+        """Add another block's."""
+        self.weight += other.weight
+        self.held += other.held
+        self.first += other.first
+        self.second += other.second
+        self.largest = torch.maximum(self.largest, other.largest)
+        self.stored += other.stored
+        self.rows += other.rows
+
+    def everywhere(self) -> Tensor:
+        """Whether every row of a lane stores the column, ``(L, p)``."""
+        return self.stored == self.rows[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Mean and variance ``(L, p)`` in units of ``d``, of the stored values and of the whole column."""
+
+    stored_mean: Tensor
+    stored_variance: Tensor
+    square: Tensor  # mean square of the stored distances: how far they are from the anchor
+    mean: Tensor
+    variance: Tensor
 
 
 def column_moments(source: Source, lanes: int = 1) -> Moments:
     """Mean and deviation of every column, for every lane.
 
-    One read; a second one only where a column's spread is below a thousandth of its distance from the first row
-    (its mean is then a better anchor), or its values leave the range whose squares are representable.
+    One read; a second one only where the spread of a column's stored values is below a thousandth of their distance
+    from the first row (their mean is then a better anchor), or values leave the range whose squares are representable.
 
     Parameters
     ----------
@@ -83,67 +110,107 @@ def column_moments(source: Source, lanes: int = 1) -> Moments:
     Raises
     ------
     FloatingPointError
-        When a sum is not finite. The caller locates and names the value.
+        When a value or a sum is not finite, in a row of weight 0 too. The caller locates and names the value.
     """
-    first_block = next(iter(source.blocks(1)))
-    anchor = torch.zeros(source.features, dtype=torch.float64, device=source.device)
-    if first_block.dense is not None:
-        anchor[: first_block.dense.shape[1]] = first_block.dense[0].to(torch.float64)
+    anchor = _first_row(source)
     unit = torch.ones_like(anchor)
     sums = _sweep(source, lanes, anchor, unit)
-    mean, variance, stored = _finish(sums, source.rows)
-    far = ((variance < 1e-6 * sums.second / sums.weight[:, None]).any(0)) & stored
+    spread = _spread(sums, anchor)
+    far = (spread.stored_variance < 1e-6 * spread.square).any(0)
     extreme = (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
     if bool((far | extreme).any()):
-        anchor = torch.where(stored & ~extreme, anchor + mean.mean(0), anchor)
+        anchor = torch.where(far & ~extreme, anchor + spread.stored_mean.mean(0), anchor)
         unit = torch.where(extreme, sums.largest, unit)
         sums = _sweep(source, lanes, anchor, unit)
-        mean, variance, stored = _finish(sums, source.rows)
-    # What is left of a constant column is the rounding of its own mean.
-    variance = torch.where(variance <= 16 * _EPS * sums.second / sums.weight[:, None], 0.0, variance)
-    deviation = variance.sqrt() * unit
+        spread = _spread(sums, anchor / unit)
+    deviation = spread.variance.sqrt() * unit
     deviation = torch.where(deviation < _LEAST_SPREAD, 0.0, deviation)
     largest = anchor.abs() + sums.largest * unit
-    return Moments(sums.weight, anchor + mean * unit, deviation, stored, largest)
+    return Moments(sums.weight, spread.mean * unit, deviation, sums.everywhere().all(0), largest)
 
 
-def _finish(sums: _Sums, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    mean = sums.first / sums.weight[:, None]
+def _first_row(source: Source) -> Tensor:
+    """The dense part of the first row that is there, ``(p,)``; zeros elsewhere."""
+    anchor = torch.zeros(source.features, dtype=torch.float64, device=source.device)
+    for block in source.blocks():
+        present = _present(block)
+        if block.dense is None or bool(present.any()):
+            if block.dense is not None:
+                first = int(present.to(torch.int8).argmax())
+                anchor[: block.dense.shape[1]] = block.dense[first].to(torch.float64)
+            break
+    return anchor
+
+
+def _present(block: Block) -> Tensor:
+    """Rows with a positive weight in some lane, ``(rows,)``."""
+    if block.weight is None:
+        return torch.ones(block.rows, dtype=torch.bool, device=block.device)
+    return (block.weight.reshape(block.rows, -1) > 0).any(1)
+
+
+def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
+    """From sums to means. ``anchor`` is where it lies in units of ``d``: an absent entry is a distance of ``-anchor``.
+
+    The variance is put together from the one among stored values and the one between them and the absent zeros, so
+    that neither drowns in the square of a far mean.
+    """
     if not bool(torch.isfinite(sums.largest).all() and torch.isfinite(sums.first).all()):
         raise FloatingPointError("a column sum is not finite")
-    variance = torch.clamp(sums.second / sums.weight[:, None] - mean.square(), min=0)
-    return mean, torch.nan_to_num(variance, posinf=torch.finfo(torch.float64).max), sums.stored == rows
+    weight = sums.weight[:, None]
+    held = torch.where(sums.everywhere(), weight, sums.held)
+    share = held / weight
+    divisor = torch.where(held > 0, held, 1.0)
+    stored_mean, square = sums.first / divisor, sums.second / divisor
+    inner = square - stored_mean.square()
+    # What is left of a constant is the rounding of its own mean.
+    inner = torch.where(inner <= 16 * _EPS * square, 0.0, inner)
+    between = share * torch.clamp(1 - share, min=0) * (stored_mean + anchor).square()
+    variance = torch.nan_to_num(share * inner + between, posinf=torch.finfo(torch.float64).max)
+    return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
 
 
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums:
     total: _Sums | None = None
     for block in source.blocks():
+        present = _present(block)
+        if not bool(present.all()):
+            kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
+            _check_finite(block.take(left_out))
+            block = block.take(kept)
+            if not block.rows:
+                continue
         sums = _block_sums(block, lanes, anchor, unit)
         if total is None:
             total = sums
-            continue
-        total.weight += sums.weight
-        total.first += sums.first
-        total.second += sums.second
-        total.largest = torch.maximum(total.largest, sums.largest)
-        total.stored += sums.stored
+        else:
+            total.add(sums)
     assert total is not None
     return total
+
+
+def _check_finite(block: Block) -> None:
+    """Rows that count for nothing must hold numbers all the same."""
+    for values in (block.dense, None if block.sparse is None else block.sparse.values):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise FloatingPointError("a value is not finite")
 
 
 def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums:
     weight = torch.ones(block.rows, 1, dtype=torch.float64, device=block.device) if block.weight is None else (
         block.weight.to(torch.float64).reshape(block.rows, -1)
     )  # fmt: skip
-    first, second, largest, stored = [], [], [], []
+    counted = (weight > 0).to(torch.float64)
+    held, first, second, largest, stored = [], [], [], [], []
     column = 0
     if block.dense is not None:
         column = block.dense.shape[1]
         distance = (block.dense.to(torch.float64) - anchor[:column]).div_(unit[:column])
+        held.append(weight.sum(0)[:, None].expand(-1, column))
         first.append(weight.T @ distance)
         largest.append(distance.abs().amax(0))
         second.append(weight.T @ distance.square_())
-        stored.append(torch.full((column,), block.rows, device=block.device))
+        stored.append(counted.sum(0)[:, None].expand(-1, column))
     parts = [] if block.sparse is None else [block.sparse]
     if block.codes is not None:
         parts.append(coded_ones(block.codes, torch.float64))
@@ -151,20 +218,26 @@ def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums
         here = slice(column, column + rows.columns)
         values = (rows.values.to(torch.float64) - anchor[here][rows.indices]) / unit[here][rows.indices]
         part = SparsePart(SparseRows(rows.indptr, rows.indices, values, rows.columns), torch.float64)
+        ones = SparsePart(
+            SparseRows(rows.indptr, rows.indices, torch.ones_like(values), rows.columns), torch.float64
+        )
+        held.append(ones.transposed_times(weight).T)
         first.append(part.transposed_times(weight).T)
         second.append(part.squared_transposed_times(weight).T)
         index = rows.indices.to(torch.int64)
         zeros = torch.zeros(rows.columns, dtype=torch.float64, device=block.device)
         largest.append(zeros.scatter_reduce(0, index, values.abs(), "amax"))
-        stored.append(torch.bincount(index, minlength=rows.columns))
+        stored.append(ones.transposed_times(counted).T)
         column += rows.columns
     width = (lanes, -1)
     return _Sums(
         weight.sum(0).expand(lanes).clone(),
+        torch.cat(held, 1).expand(width).clone(),
         torch.cat(first, 1).expand(width).clone(),
         torch.cat(second, 1).expand(width).clone(),
         torch.cat(largest),
-        torch.cat(stored),
+        torch.cat(stored, 1).expand(width).clone(),
+        counted.sum(0).expand(lanes).clone(),
     )
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torchlogit.batches import Batch
 from torchlogit.progress import ProgressLine, told
 from torchlogit.trace import Trace
-from torchlogit.training import Training, TrainingStep
+from torchlogit.training import Training
+from torchlogit.training_step import TrainingStep
 
 
 class LogisticModule(nn.Module):

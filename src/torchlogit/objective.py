@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels import Kernel
+from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
@@ -353,6 +354,9 @@ class Objective:
                 share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=u.device)
             else:
                 share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
+                # Nothing bounds the values of a row that does not count.
+                rows = torch.where(share[:, None] > 0, rows, 0.0)
+                eta = torch.where(share[:, None, None] > 0, eta, 0.0)
             yield rows, eta, target[:, None], share
         self.effort.passes += self.source.rows / self.effort.total_rows
 
@@ -367,10 +371,19 @@ class Objective:
         before = 0
         for block in self.source.blocks() if row >= 0 else ():
             if row < before + block.rows:
-                own = block.slice(row - before, row - before + 1)
+                own = _written_out(block.slice(row - before, row - before + 1))
                 return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
             before += block.rows
         raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _written_out(row: Block) -> Block:
+    """All columns as dense ones: a row that does not count may lack an entry that the frame shifts."""
+    parts = [] if row.dense is None else [row.dense.to(torch.float64)]
+    for sparse in (row.sparse, None if row.codes is None else row.codes.as_sparse(torch.float64)):
+        if sparse is not None:
+            parts.append(SparsePart(sparse, torch.float64).dense())
+    return replace(row, dense=torch.cat(parts, 1), sparse=None, codes=None)
 
 
 def _pull_diagonal(square: Tensor, cross: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -12,88 +11,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from torchlogit.batches import EVALUATED_ROWS, Batch, Batches, Form, MemoryBatches, batches_of
 from torchlogit.checkpoint import Checkpoint
 from torchlogit.errors import InputError
+from torchlogit.optimizers import made_optimizer, needs_closure, scheduler_state, steps_by_batch
+from torchlogit.random_states import (
+    generator_states,
+    packed,
+    random_state,
+    seeded_state,
+    set_generator_states,
+    set_random_state,
+    unpacked,
+)
 from torchlogit.row_losses import Criterion, aligned, by_row, check_targets, log_loss, row_mean
 from torchlogit.row_view import RowView
 from torchlogit.trace import Record, Trace
+from torchlogit.training_step import TrainingStep
 
 _RECORDED_PARAMETERS = 1000
 # Numbers of all recorded coefficients together (about 30 MB); from then on only each epoch's first step records them.
 _RECORDED_NUMBERS = 1_000_000
-
-
-class TrainingStep:
-    """A step of a training: after the gradients, before the update. The last one is the result.
-
-    Attributes
-    ----------
-    record : dict
-        Its record in the trace (see `train`).
-    batch : Batch
-        The rows of this step.
-    """
-
-    def __init__(self, run: Training, batch: Batch, record: Record) -> None:
-        self.batch, self.record = batch, record
-        self._run = run
-
-    def __repr__(self) -> str:
-        """Where it stands, in a line."""
-        return f"TrainingStep({self.number}: epoch {self.epoch}, objective {self.objective:.6g})"
-
-    @property
-    def number(self) -> int:
-        """0 is the start."""
-        return int(self.record["step"])
-
-    @property
-    def epoch(self) -> int:
-        """From 0."""
-        return int(self.record["epoch"])
-
-    @property
-    def objective(self) -> float:
-        """Mean loss of the batch plus penalty."""
-        return float(self.record["objective"])
-
-    @property
-    def model(self) -> nn.Module:
-        """The module in training."""
-        return self._run.model
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """Parameters by name, as they are now."""
-        return {name: value.detach() for name, value in self._run.model.named_parameters()}
-
-    @property
-    def gradients(self) -> dict[str, Tensor]:
-        """The objective's gradients by parameter; empty at the end."""
-        found = {name: value.grad for name, value in self._run.model.named_parameters()}
-        return {name: gradient for name, gradient in found.items() if gradient is not None}
-
-    def forward(self, row: int) -> RowView:
-        """What the model, as it is now, makes of one row.
-
-        Parameters
-        ----------
-        row : int
-            Its number in the data; from a loader or a scan, its place in the batch.
-
-        Returns
-        -------
-        RowView
-
-        Raises
-        ------
-        IndexError
-            If there is no such row.
-        """
-        return self._run.view(self.batch, row)
 
 
 class Training:
@@ -133,8 +73,8 @@ class Training:
         self.loss, self._row_loss = loss or log_loss, by_row(loss)
         self._default_loss = loss is None
         self._penalised = [value for value in self._trained if value.ndim >= 2]
-        self.optimizer = _optimizer(optimizer, self._trained)
-        self.needs_closure = _needs_closure(self.optimizer)
+        self.optimizer = made_optimizer(optimizer, self._trained)
+        self.needs_closure = needs_closure(self.optimizer)
         self.scheduler = scheduler(self.optimizer) if callable(scheduler) else scheduler
         self.callbacks = list(callbacks)
         self.trace = Trace()
@@ -145,7 +85,7 @@ class Training:
         self._size = sum(value.numel() for value in model.parameters())
         self._training = model.training
         self._linear = _one_linear_layer(model)
-        self._random = _seeded_state(self.seed)
+        self._random = seeded_state(self.seed)
         self._begun: tuple[list[Tensor], list[Tensor]] = ([], [])  # random states as this epoch began
         self._clock = time.perf_counter()
         self._checked = False
@@ -160,13 +100,13 @@ class Training:
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
         """The training's own random state inside, the caller's afterwards."""
-        outside = _random_state()
-        _set_random_state(self._random)
+        outside = random_state()
+        set_random_state(self._random)
         try:
             yield
         finally:
-            self._random = _random_state()
-            _set_random_state(outside)
+            self._random = random_state()
+            set_random_state(outside)
 
     # -- the loop's counters ------------------------------------------------------------------------------------
 
@@ -179,22 +119,22 @@ class Training:
     def remaining_batches(self) -> Iterator[Batch]:
         """Those of this epoch that are still to come."""
         if not self._batch:
-            self._begun = _packed(_random_state()), _states(self.batches.generators())
+            self._begun = packed(random_state()), generator_states(self.batches.generators())
             yield from self.batches.epoch(self._epoch)
             return
         # A loader draws as an epoch begins: begin it as it began, skip what is done, and go on from where that ended.
-        here = _random_state()
-        _set_random_state(_unpacked(self._begun[0]))
-        _set_states(self.batches.generators(), self._begun[1])
+        here = random_state()
+        set_random_state(unpacked(self._begun[0]))
+        set_generator_states(self.batches.generators(), self._begun[1])
         batches = self.batches.epoch(self._epoch)
         for _ in range(self._batch):
             next(batches)
-        _set_random_state(here)
+        set_random_state(here)
         yield from batches
 
     def after_update(self) -> None:
         """Count, step the schedulers that count batches, and keep the state if it is time."""
-        if isinstance(self.scheduler, (OneCycleLR, CyclicLR)):
+        if steps_by_batch(self.scheduler):
             self.scheduler.step()
         self._batch += 1
         self._step += 1
@@ -208,7 +148,7 @@ class Training:
         if isinstance(self.scheduler, ReduceLROnPlateau):
             watched = self._evaluated(self.validation) if self.validation is not None else None
             self.scheduler.step(self._sum / max(self._batch, 1) if watched is None else watched)
-        elif self.scheduler is not None and not isinstance(self.scheduler, (OneCycleLR, CyclicLR)):
+        elif self.scheduler is not None and not steps_by_batch(self.scheduler):
             self.scheduler.step()
         self._epoch, self._batch, self._sum = self._epoch + 1, 0, 0.0
         if self._last is not None:
@@ -411,11 +351,11 @@ class Training:
             "settings": self._settings(),
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else _scheduler_state(self.scheduler),
+            "scheduler": None if self.scheduler is None else scheduler_state(self.scheduler),
             "place": [self._epoch, self._batch, self._step, self._recorded],
             "sum": self._sum,
-            "random": _packed(_random_state()),
-            "generators": _states(self.batches.generators()),
+            "random": packed(random_state()),
+            "generators": generator_states(self.batches.generators()),
             "begun": list(self._begun),
             "trace": list(self.trace),
         })  # fmt: skip
@@ -438,31 +378,14 @@ class Training:
             # Steps were taken, though not by this object: a scheduler that goes first would warn of its order.
             self.optimizer._opt_called = True  # type: ignore[attr-defined]
         self._epoch, self._batch, self._step, self._recorded = state["place"]
-        self._sum, self._random, self._begun = state["sum"], _unpacked(state["random"]), tuple(state["begun"])
-        _set_states(self.batches.generators(), state["generators"])
+        self._sum, self._random, self._begun = state["sum"], unpacked(state["random"]), tuple(state["begun"])
+        set_generator_states(self.batches.generators(), state["generators"])
         records = state["trace"]
         # A training that had ended is recorded anew where it goes on.
         self.trace = Trace(record for record in records if record["step"] < self._step)
 
 
 # -- small helpers --------------------------------------------------------------------------------------------------
-
-
-def _optimizer(given: Any, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    made = given
-    if not isinstance(given, torch.optim.Optimizer):
-        if not callable(given):
-            raise ValueError(
-                f"optimizer must be a torch.optim optimizer or make one of parameters, as "
-                f"functools.partial(torch.optim.SGD, lr=0.01) does; got {given!r}"
-            )
-        made = given(parameters)
-    if not isinstance(made, torch.optim.Optimizer):
-        raise ValueError(f"optimizer made a {type(made).__name__}, not a torch.optim optimizer")
-    known = {id(value) for value in parameters}
-    if not any(id(value) in known for group in made.param_groups for value in group["params"]):
-        raise ValueError("the optimizer holds none of this model's parameters: build it from model.parameters()")
-    return made
 
 
 def _one_linear_layer(model: nn.Module) -> tuple[Tensor, Tensor] | None:
@@ -472,18 +395,6 @@ def _one_linear_layer(model: nn.Module) -> tuple[Tensor, Tensor] | None:
     if not isinstance(layer, nn.Linear) or layer.bias is None:
         return None
     return (layer.weight, layer.bias) if layer.weight.requires_grad and layer.bias.requires_grad else None
-
-
-def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step evaluates the objective itself (L-BFGS does)."""
-    parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return parameter is not None and parameter.default is inspect.Parameter.empty
-
-
-def _scheduler_state(scheduler: Any) -> dict[str, Any]:
-    state: dict[str, Any] = scheduler.state_dict()
-    # Functions are part of the program, not of its state: the scheduler that is loaded has its own.
-    return {name: value for name, value in state.items() if not callable(value)}
 
 
 def _watched(validation: Any, form: Form) -> Batches:
@@ -497,43 +408,3 @@ def _number(values: Tensor) -> Any:
     """A number where there is one, an array where there are more."""
     flat = values.detach().reshape(-1)
     return flat[0].item() if flat.numel() == 1 else flat.cpu().numpy()
-
-
-RandomState = tuple[Tensor, tuple[Tensor, ...]]
-
-
-def _random_state() -> RandomState:
-    """Of the CPU's and the GPUs' generators."""
-    gpus = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
-    return torch.get_rng_state(), gpus
-
-
-def _set_random_state(state: RandomState) -> None:
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(list(state[1]))
-
-
-def _seeded_state(seed: int) -> RandomState:
-    outside = _random_state()
-    torch.manual_seed(seed)
-    seeded = _random_state()
-    _set_random_state(outside)
-    return seeded
-
-
-def _packed(state: RandomState) -> list[Tensor]:
-    return [state[0], *state[1]]
-
-
-def _unpacked(packed: list[Tensor]) -> RandomState:
-    return packed[0], tuple(packed[1:])
-
-
-def _states(generators: list[torch.Generator]) -> list[Tensor]:
-    return [generator.get_state() for generator in generators]
-
-
-def _set_states(generators: list[torch.Generator], states: list[Tensor]) -> None:
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state)

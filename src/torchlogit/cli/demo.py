@@ -77,6 +77,24 @@ def _engine_room(out: Console, X: Tensor, y: Tensor) -> None:
     with torch.no_grad():
         accuracy = float(((torch.sigmoid(layer(X)) >= 0.5) == y.bool()).double().mean())
     out.print(f"\naccuracy at 0.5: {accuracy:.4f}, in {seconds:.2f} s. The loss still falls: this is not the optimum.")
+    _same_loop(out, X, y, loss.item())
+
+
+def _same_loop(out: Console, X: Tensor, y: Tensor, last: float) -> None:
+    from functools import partial
+
+    import torch
+
+    from torchlogit import LogisticModule, train
+
+    torch.manual_seed(42)
+    model = LogisticModule(2)
+    trace = train(model, X, y, optimizer=partial(torch.optim.SGD, lr=_RATE), epochs=_EPOCHS)
+    out.print(
+        "\ntrace = train(LogisticModule(2), X, y, optimizer=partial(SGD, lr=0.01), epochs=100) is that loop:\n"
+        f"its last loss is {trace[_EPOCHS - 1]['objective']:.4f} (by hand {last:.4f}), and each of its "
+        f"{len(trace)} records holds loss, gradient, coefficients and time."
+    )
 
 
 # -- 2. the easy buttons --------------------------------------------------------------------------------------------
