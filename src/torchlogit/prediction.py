@@ -18,7 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.threads import in_ranges
+
 _CHUNK_ELEMENTS = 262_144
+# Elements of a product that an exponential takes as long as.
+_EXPONENTIALS = 16
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,39 @@ class Solution:
 
 def linear_predictor(solution: Solution, X: Any) -> NDArray[np.float64]:
     """``(n, K)`` float64 for a dense array or CSR matrix."""
-    if scipy.sparse.issparse(X):
-        product = X @ np.ascontiguousarray(solution.coef.T)
-        return np.asarray(product, dtype=np.float64) + solution.intercept
     eta = np.empty((X.shape[0], solution.outputs))
+    if scipy.sparse.issparse(X):
+        coef = np.ascontiguousarray(solution.coef.T)
+
+        def fill(start: int, stop: int) -> None:
+            eta[start:stop] = _rows_of(X, start, stop) @ coef
+            eta[start:stop] += solution.intercept
+
+        in_ranges(X.shape[0], fill, float(X.nnz * solution.outputs))
+        return eta
     step = max(1, _CHUNK_ELEMENTS // max(X.shape[1], 1))
-    for start in range(0, X.shape[0], step):
-        rows = np.ascontiguousarray(X[start : start + step], dtype=np.float64)
-        if solution.centre is not None:
-            rows = rows - solution.centre
-        for k in range(solution.outputs):
-            eta[start : start + step, k] = np.einsum("ij,j->i", rows, solution.coef[k])
-    return eta + solution.base()
+
+    def fill_dense(start: int, stop: int) -> None:
+        for here in range(start, stop, step):
+            chunk = slice(here, min(here + step, stop))
+            rows = np.ascontiguousarray(X[chunk], dtype=np.float64)
+            if solution.centre is not None:
+                rows = rows - solution.centre
+            for k in range(solution.outputs):
+                np.einsum("ij,j->i", rows, solution.coef[k], out=eta[chunk, k])
+        eta[start:stop] += solution.base()
+
+    in_ranges(X.shape[0], fill_dense, float(X.shape[0] * X.shape[1] * solution.outputs))
+    return eta
+
+
+def _rows_of(X: Any, start: int, stop: int) -> Any:
+    """Rows of a CSR matrix, without a copy of what they hold."""
+    if start == 0 and stop == X.shape[0]:
+        return X
+    first, last = X.indptr[start], X.indptr[stop]
+    parts = (X.data[first:last], X.indices[first:last], X.indptr[start : stop + 1] - first)
+    return scipy.sparse.csr_array(parts, shape=(stop - start, X.shape[1]))
 
 
 def tensor_linear_predictor(solution: Solution, X: Tensor) -> Tensor:
@@ -88,9 +113,24 @@ def tensor_linear_predictor(solution: Solution, X: Tensor) -> Tensor:
 
 def probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
     """``(n, classes)`` from ``(n, K)``; each entry to its own relative precision."""
-    if eta.shape[1] == 1:
-        return np.concatenate([scipy.special.expit(-eta), scipy.special.expit(eta)], axis=1)
-    return np.asarray(scipy.special.softmax(eta, axis=1))
+    rows, outputs = eta.shape
+    result = np.empty((rows, max(outputs, 2)))
+
+    def fill(start: int, stop: int) -> None:
+        if outputs > 1:
+            result[start:stop] = scipy.special.softmax(eta[start:stop], axis=1)
+            return
+        # One exponential for both classes: the larger probability is 1 / (1 + t), the smaller t / (1 + t).
+        logit = np.ascontiguousarray(eta[start:stop, 0])
+        tail = np.exp(-np.abs(logit))
+        larger = 1 / (1 + tail)
+        smaller = tail * larger
+        positive = logit > 0
+        result[start:stop, 0] = np.where(positive, smaller, larger)
+        result[start:stop, 1] = np.where(positive, larger, smaller)
+
+    in_ranges(rows, fill, float(rows * outputs * _EXPONENTIALS))
+    return result
 
 
 def log_probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
-"""How many threads a problem is worth."""
+"""How many threads a problem is worth, and row ranges that threads of Python share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 
@@ -39,3 +41,39 @@ def sparing_threads(source: Source, outputs: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
+    """Call ``fill(start, stop)`` for contiguous ranges of rows, on as many threads as torch may use.
+
+    The threads live for this call alone, so that a fork finds none of them. ``fill`` should spend its time in code that
+    releases the interpreter's lock, and write to its own rows only: the result does not depend on the ranges then.
+
+    Parameters
+    ----------
+    rows : int
+    fill : callable
+    work : float
+        Elements it goes through; little work stays on this thread.
+    """
+    count = min(torch.get_num_threads(), int(work // _ELEMENTS), rows)
+    if count <= 1:
+        fill(0, rows)
+        return
+    failures: list[BaseException] = []
+
+    def run(start: int, stop: int) -> None:
+        try:
+            fill(start, stop)
+        except BaseException as error:  # noqa: BLE001 -- raised again below, on the caller's thread
+            failures.append(error)
+
+    edges = [rows * i // count for i in range(count + 1)]
+    threads = [threading.Thread(target=run, args=edge) for edge in pairwise(edges[1:])]
+    for thread in threads:
+        thread.start()
+    run(0, edges[1])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
