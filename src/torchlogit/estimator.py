@@ -307,7 +307,7 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         prepared, memory = prepare_more(self, X, y, classes, sample_weight, offset)
         fit = prepared.begin(self)
         self._exhaust(fit, prepared, None)
-        memory.settle(fit, fit.results()[0].theta)
+        memory.settle(fit.results()[0].theta)
         self._memory = memory
         return self
 

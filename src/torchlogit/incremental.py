@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchlogit.fit import Fit, Problem
+from torchlogit.fit import Problem
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import Loss
 from torchlogit.penalties import ElasticNet
@@ -115,7 +115,7 @@ class Incremental:
             columns[:, :-1] = _WEAK * _mean_square(source, self.older.frame)
         return prior.plus_ridge(columns) if bool(columns.any()) else prior
 
-    def settle(self, fit: Fit, theta: Tensor) -> None:
+    def settle(self, theta: Tensor) -> None:
         """Keep the coefficients ``(K, p + 1)``, and fold the rows that fall out of the window into the quadratic."""
         self.theta = theta
         assert self.older is not None and self.window is not None

@@ -540,3 +540,31 @@ def test_what_a_fit_says_about_itself(rows):
     assert len(model.trace_) == model.n_iter_[0] + 1
     assert model.trace_[-1]["objective"] == model.objective_
     assert model.trace_[-1]["kkt"] == model.kkt_
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("values", [(0, 1), (1, 2), (5, 9, 100), (0, 3)])
+def test_labels_are_counted_as_they_would_be_sorted(rng, dtype, values):
+    from torchlogit.inputs import encode_labels
+
+    labels = rng.choice(values, 1000).astype(dtype)
+    labels[: len(values)] = values
+    if np.unique(labels).size < 2:
+        pytest.skip("one label as a boolean")
+    classes, codes = encode_labels(labels)
+    expected, inverse = np.unique(labels, return_inverse=True)
+    assert classes.dtype == labels.dtype
+    np.testing.assert_array_equal(classes, expected)
+    np.testing.assert_array_equal(codes, inverse)
+    assert codes.dtype == np.int64
+
+
+@pytest.mark.parametrize("labels", [[-3, 7] * 50, [2**60, 2**60 + 1] * 50, [-1.0, 1.0] * 50, [0, 5000] * 9])
+def test_labels_of_every_size(labels):
+    X = np.arange(len(labels), dtype=float)[:, None]
+    assert LogisticRegression().fit(X, labels).classes_.tolist() == sorted(set(labels))
+
+
+def test_numbers_between_whole_ones_are_no_labels():
+    with pytest.raises(ValueError, match="Unknown label type"):
+        LogisticRegression().fit(np.arange(100.0)[:, None], [0.5, 1.5] * 50)
