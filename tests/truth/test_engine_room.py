@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn.datasets import make_blobs, make_moons
 from torch import nn
@@ -71,15 +72,17 @@ def test_with_a_sigmoid_and_its_loss(blobs):
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l2", [0.0, 0.03])
-def test_every_number_of_a_trace_follows_from_its_coefficients(rng, batch_size, classes, weighted, l2):
-    X = torch.tensor(rng.normal(size=(300, 5)), dtype=torch.float32)
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_every_number_of_a_trace_follows_from_its_coefficients(rng, batch_size, classes, weighted, l2, layout):
+    X = torch.tensor(rng.normal(size=(300, 5)) * (rng.random((300, 5)) < 0.7), dtype=torch.float32)
     codes = rng.integers(0, classes, 300)
     weight = rng.uniform(0.1, 3, 300).astype(np.float32) if weighted else None
     y = torch.tensor(codes, dtype=torch.float32 if classes == 2 else torch.int64)
     model = LogisticModule(5, classes)
     rows = X.double().numpy()
+    given = X if layout == "dense" else scipy.sparse.csr_array(X.numpy())
     steps = training_steps(
-        model, X, y, optimizer=partial(SGD, lr=0.5), epochs=6, batch_size=batch_size, sample_weight=weight, l2=l2
+        model, given, y, optimizer=partial(SGD, lr=0.5), epochs=6, batch_size=batch_size, sample_weight=weight, l2=l2
     )
     seen = 0
     for step in steps:
