@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from torchlogit.locality import is_local
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import HessianInverse
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
 from torchlogit.solvers.base import Solver, State
@@ -21,11 +21,6 @@ from torchlogit.trace import Record
 _POLISH_STEPS = 3
 # Steps without any progress (a lower objective, or a gradient a tenth smaller) after which precision is exhausted.
 _IDLE_STEPS = 8
-# The largest effect of a step on a row up to which the excess counts: below one by duality (see `_is_local`), and below
-# 1 / e, what curvature that is one step old makes of it in an exponential's tail.
-_LOCAL = 0.25
-# Probabilities below the squared precision of float64: beside those rows any direction that others see has curvature.
-_UNSEEN = 1e-32
 # Steps in an exponential's tail after which an unpenalised fit is judged for separation. An outlier leaves the tail.
 _TAIL_STEPS = 5
 _RECORDED_COEFFICIENTS = 1000
@@ -184,11 +179,12 @@ def _judge(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     small = _is_small(state, i, run.options.tol)
     held = run.held.get(lane)
     if held is not None and not held.kept_by(state, i):
-        held = run.held.pop(lane, None) and None
+        del run.held[lane]
+        held = None
     if held is not None:
         # Polishing may leave the certificate by a rounding: keep what held.
         return _polished(run, state, i, held) if small else held.outcome
-    distant = small and not _is_local(objective, state, i)
+    distant = small and not is_local(objective, state, i)
     if small and not distant:
         ended = _separated(run, state, i, lane)
         run.held[lane] = _Held(steps, _outcome(state, i, steps, Status.CONVERGED))
@@ -242,67 +238,6 @@ def _separated(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     if separation.kind is SeparationKind.NONE:
         run.overlapping.add(lane)
     return None if status is None else _outcome(state, i, run.iterations, status, separation)
-
-
-# -- is the quadratic model local? ------------------------------------------------------------------------------------
-
-
-def _is_local(objective: Objective, state: State, i: int) -> bool:
-    """Whether the excess means anything: whether the step that it belongs to leaves every row where it is.
-
-    Half of Newton's squared decrement is what the *quadratic model* would still gain. By duality the truth is near it
-    where the step ``d`` moves no row far: the gradient is a sum of residuals ``r_i`` times rows, the Newton step makes
-    it zero with the residuals ``r_i + c_i x_i'd``, and as long as these belong to probabilities (effects ``|x_i'd| <
-    1``) they are feasible for the dual problem and bound the optimum from below. The gap is ``sum_i w_i KL(p_i + c_i
-    x_i'd || p_i) + d'Rd / 2``, R the penalty's curvature; ``KL <= c_i (x_i'd)^2``, so the gap is at most twice the
-    excess. In an exponential's tail, where an outlier goes on and on, every step has an effect of one or more.
-
-    A bound from the columns' ranges decides most fits; the rows are read where it does not.
-    """
-    here = slice(i, i + 1)
-    lanes, steps = state.lanes[here], state.direction[here]
-    hidden = state.curvature.hidden(i) if isinstance(state.curvature, HessianInverse) and state.curvature.exact else None
-    if hidden is None and _reach_bound(objective, steps, lanes) < _LOCAL:
-        return True
-    limits = steps.new_full((1,), _LOCAL)
-    if hidden is not None:
-        # Directions without curvature are no part of the step. Where they are rounding they move no row by more.
-        hidden = (hidden / torch.clamp(hidden.abs().amax(0), min=1e-300)).T.reshape(-1, *steps.shape[1:])
-        rounding = objective.moments.rounding(objective.fit_intercept)[lanes[0]]
-        limits = torch.cat([limits, 1e-6 + 8 * (hidden[..., :-1].abs() * rounding).sum((1, 2))])
-        steps = torch.cat([steps, hidden])
-    return bool((_reach(objective, state.u[here], lanes, steps) < limits).all())
-
-
-def _reach_bound(objective: Objective, step: Tensor, lanes: Tensor) -> float:
-    """No row's linear predictors move by more: from the columns' ranges, without a read."""
-    moments, coordinates = objective.moments, objective.coordinates
-    farthest = (moments.largest + coordinates.centre[lanes[0]].abs()) / coordinates.scale[lanes[0]]
-    reach = (step[..., :-1].abs() * farthest).sum(-1) + step[..., -1].abs()
-    return float(reach.amax()) * (2.0 if objective.outputs > 1 else 1.0)
-
-
-def _reach(objective: Objective, u: Tensor, lanes: Tensor, steps: Tensor) -> Tensor:
-    """Largest effect of each step ``(A, K, D)`` on a class of a row, in one read, ``(A,)``.
-
-    A class whose probability is beyond the squared precision of the rows has no curvature, and is left out.
-    """
-    lane, points = int(lanes[0]), torch.cat([u, steps])
-    largest = u.new_zeros(steps.shape[0])
-    for block, eta in objective.linear_predictors(points, lanes.expand(points.shape[0]), offset=False):
-        here, effect = eta[:, :1].to(torch.float64), eta[:, 1:].to(torch.float64)
-        if block.offset is not None:
-            here = here + block.offset[:, min(lane, block.offset.shape[1] - 1)][:, None]
-        probability = objective.kernel.loss.probability(here)
-        if objective.outputs == 1:
-            effect = torch.cat([torch.zeros_like(effect), effect], dim=-1)
-        effect = (effect - (probability * effect).sum(-1, keepdim=True)).abs()
-        counts = probability > _UNSEEN
-        if block.weight is not None:
-            weight = block.weight if block.weight.ndim == 1 else block.weight[:, lane]
-            counts = counts & (weight > 0)[:, None, None]
-        largest = torch.maximum(largest, torch.where(counts, effect, 0.0).amax((0, 2)))
-    return largest
 
 
 def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
@@ -376,4 +311,3 @@ def _record(objective: Objective, state: State, step: int, clock: _Clock) -> Rec
         "seconds": {"read": read, "total": total},
         "theta": None if theta is None else (theta[0] if single else theta).tolist(),
     }
-

@@ -63,7 +63,7 @@ class Features:
             blocks.append(
                 replace(
                     part,
-                    target=torch.from_numpy(codes[start:stop]).to(device),
+                    target=tensor_view(codes[start:stop]).to(device),
                     weight=None if weight is None else torch.from_numpy(weight[start:stop]).to(device),
                     offset=None if offset is None else torch.from_numpy(offset[start:stop, None]).to(device),
                 )
@@ -94,6 +94,10 @@ def _placeholder(rows: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.zeros(1, dtype=torch.int64, device=device).expand(rows)
 
 
+# Tensors that are dense already or become CSR.
+_LAYOUTS = (torch.strided, torch.sparse_csr, torch.sparse_csc, torch.sparse_coo)
+
+
 # -- features -------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +116,11 @@ def dense_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
     if X.is_complex():
         raise ValueError("Complex data not supported")
     X = X.detach()
+    if X.layout not in _LAYOUTS or (X.layout == torch.sparse_coo and X.dense_dim()):
+        kind = "a hybrid sparse tensor" if X.layout == torch.sparse_coo else f"a tensor of layout {X.layout}"
+        raise ValueError(
+            f"X is {kind}, which is not supported; give it as X.to_dense(), or as a tensor in CSR, CSC or COO format."
+        )
     if X.layout != torch.strided:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")

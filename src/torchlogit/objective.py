@@ -208,7 +208,7 @@ class Objective:
     def _sweep(self, function: Callable[[Block], RowStats], rows: int | None = None) -> RowStats:
         started = time.perf_counter()
         total: RowStats | None = None
-        for block in self.source.blocks(rows):
+        for block in self.source.blocks(rows or self.kernel.block_rows):
             stats = function(block)
             total = stats if total is None else total + stats
         assert total is not None
@@ -318,6 +318,45 @@ class Objective:
             diagonal = diagonal + _pull_diagonal(square, cross, lanes, self.bridge)
         diagonal[..., :-1] += self.ridge[lanes][:, None]
         return diagonal if self.fit_intercept else self._without_intercept(diagonal)
+
+    def centred_diagonal(self, u: Tensor, lanes: Tensor) -> tuple[Tensor, Tensor]:
+        """The diagonal once each column is centred by curvature, not by weight, in one read.
+
+        Where the rows that carry a column's deviation are saturated, the others hold nearly one value, and the column
+        is nearly the intercept in another unit: its own diagonal says nothing about what it could still do.
+
+        Returns
+        -------
+        diagonal : Tensor of shape (M, K, D)
+        centre : Tensor of shape (M, K, p)
+            What is to be subtracted from the standardised columns; zero without an intercept.
+        """
+        theta = self._push(u, lanes)
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        assert stats.diagonal is not None and stats.cross is not None
+        total = self._total(stats)[:, None, None]
+        spread, centre, own = self._spread(stats.diagonal / total, stats.cross / total, lanes, self.relative)
+        if self.prior is not None:
+            square, cross = self.prior.diagonal() / total, self.prior.cross() / total
+            before, other, weight = self._spread(square, cross, lanes, self.bridge)
+            both = torch.clamp(own + weight, min=1e-300)
+            spread = spread + before + own * (weight / both) * (centre - other).square()
+            centre, own = (own / both) * centre + (weight / both) * other, own + weight
+        spread = spread + self.ridge[lanes][:, None]
+        return torch.cat([spread, own if self.fit_intercept else torch.zeros_like(own)], dim=-1), centre
+
+    def _spread(
+        self, square: Tensor, cross: Tensor, lanes: Tensor, units: Coordinates
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """From a diagonal and the intercept's column: spread about the centre, centre, weight of all rows."""
+        own, scale = square[..., -1:], units.scale[lanes][:, None]
+        square, cross = square[..., :-1], cross[..., :-1]
+        shift = units.centre[lanes][:, None].expand_as(square)
+        # The difference of two sums is exact to a few of their last digits.
+        mean = torch.where(own > 0, cross / torch.where(own > 0, own, 1.0), shift) if self.fit_intercept else shift
+        spread = square - mean * cross if self.fit_intercept else square
+        spread = torch.maximum(spread, 1e-15 * square) / scale.square()
+        return spread, (mean - shift) / scale, own
 
     def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
         """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from torchlogit.class_curvature import PRODUCT_OPERATIONS, ClassCholesky
 from torchlogit.kernels import Kernel
+from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
+from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, Preconditioner
+from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky, Preconditioner
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Newton, Solver
 from torchlogit.sources import Source
@@ -23,6 +25,9 @@ _EXACT_OPERATIONS_MANY = 1e8
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
 _WORTH_PRODUCTS = 10.0
+# Numbers stored, times outputs, from which compiled loops repay their import (half a second; each of 10 to 40 passes
+# gains a nanosecond a number). Below that nothing of Numba is touched.
+_WORTH_LOOPS = 2e7
 # A start from a subsample pays when all rows are at least this many times as many.
 _WARM_RATIO = 5
 
@@ -39,6 +44,8 @@ class Plan:
     reason : str
     objective : str
         What is minimised, with its numbers.
+    kernel_reason : str
+        Why this kernel.
     """
 
     solver: str
@@ -48,14 +55,16 @@ class Plan:
     warm_rows: int
     reason: str
     objective: str
+    kernel_reason: str = ""
 
     def __repr__(self) -> str:
         """One fact a line."""
         start = f"the optimum of {self.warm_rows:,} sampled rows" if self.warm_rows else "zero"
+        because = f": {self.kernel_reason}" if self.kernel_reason else ""
         return (
             f"Plan\n  minimise        {self.objective}\n  solver          {self.solver}, {self.preconditioner}\n"
             f"  because         {self.reason}\n  start           {start}\n"
-            f"  kernel          {self.kernel} on {self.device}"
+            f"  kernel          {self.kernel} on {self.device}{because}"
         )
 
 
@@ -91,7 +100,36 @@ def _describe_penalty(penalty: ElasticNet) -> str:
     return " + " + " + ".join(parts)
 
 
-def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm: bool) -> Choice:
+def kernel_for(source: Source, loss: Loss, lanes: int = 1) -> tuple[str, str]:
+    """The kernel for rows that are where they are, and why.
+
+    Parameters
+    ----------
+    source : Source
+    loss : Loss
+    lanes : int, default=1
+
+    Returns
+    -------
+    name : str
+        A key of `torchlogit.kernels.KERNELS`.
+    reason : str
+    """
+    if source.device.type != "cpu":
+        return "torch", f"the rows are on {source.device}"
+    dense, sparse, coded = next(iter(source.blocks(1))).widths
+    outputs = loss.outputs * lanes
+    if outputs >= DENSE_OUTPUTS and not (sparse or coded):
+        return "torch", f"dense rows times {outputs:,} outputs are what matrix products are for"
+    stored = dense * source.rows if not (sparse or coded) else source.nbytes // 8
+    if stored * outputs < _WORTH_LOOPS:
+        return "torch", "so few numbers are read before compiled loops would be loaded"
+    return "numba", f"about {stored:,} numbers, read once a pass by compiled loops"
+
+
+def choose(
+    objective: Objective, options: FitOptions, kernel_name: str, may_warm: bool, kernel_reason: str = ""
+) -> Choice:
     """Apply the table.
 
     ==========================  =============================  ==================================================
@@ -120,7 +158,7 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
     solver: Solver
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     if objective.prior is not None and not objective.prior.whole:
-        preconditioner = HessianDiagonal()
+        preconditioner = CentredDiagonal()
         solver = LBFGS(preconditioner, options.tol)
         reason = f"{shape}: of earlier rows only the diagonal of the curvature is known"
     elif size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
@@ -144,7 +182,7 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
         preconditioner = solver.preconditioner
         reason = f"{shape}: the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
     else:
-        preconditioner = HessianDiagonal()
+        preconditioner = CentredDiagonal()
         solver = LBFGS(preconditioner, options.tol)
         reason = f"{shape}: too many columns for a matrix of their products"
     warm = sample if may_warm and sample is not None and rows >= _WARM_RATIO * sample.rows else None
@@ -157,6 +195,7 @@ def choose(objective: Objective, options: FitOptions, kernel_name: str, may_warm
         warm_rows=0 if warm is None else warm.rows,
         reason=reason,
         objective=describe_objective(objective),
+        kernel_reason=kernel_reason,
     )
     return Choice(plan, solver, warm, warm_solver)
 
@@ -169,7 +208,7 @@ def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Sol
         return _small(objective.on(warm), tol)
     if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
         return _many_classes(objective.on(warm), tol, warm)
-    return LBFGS(HessianDiagonal(), tol)
+    return LBFGS(CentredDiagonal(), tol)
 
 
 def _small(objective: Objective, tol: float) -> Newton:
@@ -207,4 +246,4 @@ def _many_classes(objective: Objective, tol: float, sample: Source | None) -> Ne
     return Newton(GramEigenbasis(sample or objective.source), tol)
 
 
-__all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective"]
+__all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective", "kernel_for"]

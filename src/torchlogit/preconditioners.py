@@ -94,6 +94,39 @@ class HessianDiagonal:
         return DiagonalInverse(1 / torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0))
 
 
+@dataclass(frozen=True)
+class CentredInverse:
+    """A diagonal after each column is centred: ``inverse (A, K, D)``, ``centre (A, K, p)``."""
+
+    inverse: Tensor
+    centre: Tensor
+    exact: bool = False
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Centre, element by element, and back."""
+        columns, intercept = gradient[..., :-1], gradient[..., -1:]
+        step = self.inverse[..., :-1] * (columns - self.centre * intercept)
+        rest = self.inverse[..., -1:] * intercept - (self.centre * step).sum(-1, keepdim=True)
+        return torch.cat([step, rest], dim=-1)
+
+    def take(self, keep: Tensor) -> CentredInverse:
+        """Some of the lanes."""
+        return replace(self, inverse=self.inverse[keep], centre=self.centre[keep])
+
+
+@dataclass(frozen=True)
+class CentredDiagonal:
+    """The diagonal once columns are centred by curvature: at the same cost, it survives rows that saturate."""
+
+    name: str = "diagonal of the Hessian"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> CentredInverse:
+        """At ``u``."""
+        diagonal, centre = objective.centred_diagonal(u, lanes)
+        # Without any curvature there is no gradient either.
+        return CentredInverse(1 / torch.where(diagonal > 0, torch.clamp(diagonal, min=1e-300), 1.0), centre)
+
+
 # -- the whole second derivative ------------------------------------------------------------------------------------
 
 
@@ -118,6 +151,13 @@ class _Factor:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
         return solved / self.scale
+
+    def revealed(self) -> _Factor:
+        """Unit curvature where there was none: rows outside a subsample may have some, and steps must reach it."""
+        if self.hidden is None or self.vectors is None or self.inverse is None:
+            return self
+        inverse = torch.cat([self.inverse, self.inverse.new_ones(self.hidden.shape[1])])
+        return _Factor(self.scale, vectors=torch.cat([self.vectors, self.hidden], 1), inverse=inverse)
 
 
 @dataclass(frozen=True)
@@ -169,6 +209,7 @@ class HessianCholesky:
             factor = _cholesky(hessian)
             if factor is None:
                 factor = _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian)
+                factor = factor if self.sample is None else factor.revealed()
             factors.append(factor)
         return HessianInverse(tuple(factors), exact=self.sample is None)
 

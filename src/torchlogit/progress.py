@@ -80,5 +80,6 @@ def told(record: Mapping[str, Any]) -> str:
         if "validation" in record:
             parts.append(f"validation {record['validation']:.6g}")
     else:
-        parts += [f"certificate kkt {record['kkt']:.1e}, excess {record['excess']:.1e}", f"{record['passes']:.1f} passes"]
+        parts.append(f"certificate kkt {record['kkt']:.1e}, excess {record['excess']:.1e}")
+        parts.append(f"{record['passes']:.1f} passes")
     return "  ".join([*parts, speed(record["rows_per_second"])])

@@ -184,3 +184,108 @@ def test_many_classes_on_many_rows_are_guided_by_each_class(rng):
     result = fit.results()[0]
     assert result.converged
     assert certificate_of(result.theta.numpy(), X, y, 1e-4) <= 1e-6
+
+
+OUTLIER_ROUTES = [
+    (2, ("newton", "Cholesky")),
+    (2, ("newton", "centred diagonal")),
+    (2, ("lbfgs", "centred diagonal")),
+    (2, ("lbfgs", "Cholesky of a subsample")),
+    (3, ("newton", "Cholesky")),
+    (3, ("newton", "centred diagonal")),
+    (3, ("newton", "Cholesky of a subsample")),
+    (3, ("newton", "Cholesky of each class")),
+]
+
+
+@pytest.mark.parametrize("l2", [0.0, 1 / 300])
+@pytest.mark.parametrize(("classes", "route"), OUTLIER_ROUTES, ids=str)
+def test_outliers_are_no_certificate(classes, route, l2):
+    """Every step moves their margin by one, and gains next to nothing, long before the others have their say."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X, y = rng.normal(size=(300, 3)), rng.gumbel(size=(300, classes))
+        y = (X @ rng.normal(size=(3, classes)) + y).argmax(1)
+        X[:2, 0], y[:2] = 1e8, 1
+        run, steps = _solve(objective_from(X, y, l2), route, tol=1e-7)
+        assert run.outcomes[0].status is Status.CONVERGED
+        assert run.outcomes[0].value == pytest.approx(optimum(X, y, l2, classes=classes).objective, rel=1e-8)
+        assert len(steps) <= 150
+
+
+def test_columns_that_a_subsample_cannot_tell_apart():
+    """It sees no curvature along their difference; other rows do."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 4))
+    y = (X @ [1, -1, 0.5, 0] + rng.logistic(size=400) > 0).astype(int)
+    X[:, 3] = X[:, 0]
+    sample = torch.cat([block.dense for block in objective_from(X, y).source.subsample(0.5, 0).blocks()]).numpy()
+    others = np.flatnonzero(~(X[:, None] == sample[None]).all(2).any(1))
+    X[others[:20], 3] += 1
+    best = optimum(X, y, 0.0)
+    for solver in ("lbfgs", "newton"):
+        run, _ = _solve(objective_from(X, y), (solver, "Cholesky of a subsample"))
+        assert run.outcomes[0].status is Status.CONVERGED
+        assert run.outcomes[0].value == pytest.approx(best.objective, rel=1e-12)
+
+
+def test_a_tighter_tolerance_costs_lbfgs_a_few_steps_more():
+    """Products with the true curvature begin where they are worth it, not where the fit is about to end."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(500, 60)) @ (rng.normal(size=(60, 60)) * 10 ** -np.linspace(0, 1, 60))
+    y = (X[:, 0] / X[:, 0].std() + rng.logistic(size=500) > 0).astype(int)
+    objective = objective_from(X, y, 1e-6)
+    loose, tight = (_solve(objective, ("lbfgs", "centred diagonal"), tol)[0].outcomes[0] for tol in (1e-6, 1e-10))
+    assert loose.status is tight.status is Status.CONVERGED
+    assert tight.value <= loose.value * (1 + 1e-13)
+    assert tight.iterations <= loose.iterations + 15
+
+
+class TestStarts:
+    """A start is used where it is better than zero, lane by lane, and costs one read."""
+
+    def test_lane_by_lane(self, rng):
+        X, y = classification(rng, 120, 4)
+        objective = objective_from(X, y, [1e-3, 1e-3, 1e-3])
+        good = _solve(objective_from(X, y, 1e-3), ("newton", "Cholesky"))[0].outcomes[0].u
+        run = _run(objective, ("newton", "Cholesky"))
+        before = objective.effort.passes
+        state, record = next(iterate(run, torch.stack([good, -1e3 * good, good * torch.nan])))
+        assert torch.equal(state.u[0], good)
+        assert not state.u[1:].any()
+        assert record["passes"] - before <= 2  # both points, and the curvature
+
+    def test_the_value_of_zero_may_be_known(self, rng):
+        X, y = classification(rng, 120, 4)
+        objective = objective_from(X, y, 1e-3)
+        good = _solve(objective, ("newton", "Cholesky"))[0].outcomes[0].u[None]
+        for start, used in ((good, good), (-1e3 * good, 0 * good)):
+            run = _run(objective, ("newton", "Cholesky"))
+            run.null_value = float(np.log(2))
+            assert torch.equal(next(iterate(run, start))[0].u, used)
+
+    def test_saturated(self, rng):
+        """Curvature underflows where gradients do not: steps would be longer by a hundred decades."""
+        X, y = classification(rng, 120, 4, classes=2)
+        objective = objective_from(X, y, 1e-3, offset=1e3 * rng.normal(size=(120, 1, 1)))
+        run = _run(objective, ("newton", "Cholesky"))
+        for _ in iterate(run, objective.zeros()):
+            pass
+        assert run.outcomes[0].status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_centred_diagonal_is_exact_for_a_column_and_its_intercept(rng, classes, fit_intercept):
+    """Class by class it inverts the second derivative of one column beside the intercept."""
+    X, y = classification(rng, 200, 1, classes)
+    objective = objective_from(X, y, 1e-2, fit_intercept=fit_intercept)
+    u = objective.project(torch.from_numpy(rng.normal(size=(1, objective.outputs, 2))))
+    lanes = objective.all_lanes()
+    hessian = objective.hessian(u, lanes)[0]
+    inverse = PRECONDITIONERS["centred diagonal"](objective).build(objective, u, lanes)
+    v = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape)))) if classes == 2 else torch.ones_like(u)
+    if not fit_intercept:
+        v[..., -1] = 0
+    bent = torch.stack([hessian[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] @ v[0, k] for k in range(objective.outputs)])
+    torch.testing.assert_close(inverse.solve(bent[None]), v, rtol=1e-9, atol=1e-12)

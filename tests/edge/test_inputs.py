@@ -194,6 +194,19 @@ def test_tensors_give_tensors(rows, dtype, layout):
     assert model.score(tensor, torch.from_numpy(y)) == expected.score(plain.numpy(), y)
 
 
+@pytest.mark.parametrize("layout", ["sparse_bsr", "sparse_bsc", "hybrid"])
+def test_tensors_in_layouts_of_blocks(rows, layout):
+    X, y = rows
+    tensor = torch.from_numpy(X[: len(X) // 2 * 2, :2].copy())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse .* tensor support")
+        given = tensor.to_sparse(1) if layout == "hybrid" else getattr(tensor, f"to_{layout}")((2, 2))
+    model = LogisticRegression().fit(tensor, y[: len(tensor)])
+    for function in (lambda: LogisticRegression().fit(given, y[: len(tensor)]), lambda: model.predict(given)):
+        with pytest.raises(ValueError, match=rf"X is a .*{layout}.*give it as X.to_dense\(\)"):
+            function()
+
+
 def test_tensors_with_gradients_and_strides(rows):
     X, y = rows
     base = torch.from_numpy(np.repeat(X, 2, axis=1)).requires_grad_()
@@ -568,3 +581,11 @@ def test_labels_of_every_size(labels):
 def test_numbers_between_whole_ones_are_no_labels():
     with pytest.raises(ValueError, match="Unknown label type"):
         LogisticRegression().fit(np.arange(100.0)[:, None], [0.5, 1.5] * 50)
+
+
+def test_labels_that_may_not_be_written(rng):
+    X, y = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
+    X.setflags(write=False)
+    y.setflags(write=False)
+    assert LogisticRegression().fit(X, y).converged_
+    assert LogisticRegression().partial_fit(X, y, classes=[0, 1]).converged_

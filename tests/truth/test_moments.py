@@ -65,7 +65,7 @@ def test_against_rational_arithmetic(name, weighted, layout):
     # A spread is known to the rounding of the values that it comes from.
     rounding = 1e-15 * np.abs(column).max() / deviation if deviation else 0
     assert float(moments.deviation[0, 0]) == pytest.approx(deviation, rel=1e-12 + rounding)
-    assert float(moments.largest[0]) >= np.abs(column).max() * (1 - 1e-15)
+    assert float(moments.largest[0]) >= np.abs(column[weight > 0]).max() * (1 - 1e-15)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e-300, 1e200, 1.7e9 + 0.123])
@@ -99,6 +99,73 @@ def test_a_spread_too_small_for_a_coefficient_counts_as_none():
     moments = moments_of(dense=np.array([1.0, 2.0, 4.0])[:, None] * 1e-310)
     assert float(moments.deviation[0, 0]) == 0.0
     assert float(moments.scale(True)[0, 0]) == 1.0
+
+
+def test_no_spread_around_zero_either():
+    moments = moments_of(dense=np.array([1.0, 2.0, 3.0, -1.0])[:, None] * 1e-310)
+    assert float(moments.scale(False)[0, 0]) == 1.0
+
+
+SENTINELS = [1e10, 1e20, -1e160, 1e300]
+
+
+@pytest.mark.parametrize("sentinel", SENTINELS)
+@pytest.mark.parametrize("where", [0, 30, 60])
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_a_row_that_does_not_count_is_not_there(sentinel, where, layout):
+    column = 1.6e9 + 10 * np.random.default_rng(5).normal(size=60)
+    wide = np.insert(column, where, sentinel)[:, None]
+    weight = np.insert(np.ones(60), where, 0.0)
+    moments = moments_of(**{"dense": wide} if layout == "dense" else {"sparse": sparse_rows(wide)}, weight=weight)
+    mean, deviation = exact(column, np.ones(60))
+    assert float(moments.mean[0, 0]) == pytest.approx(mean, rel=1e-15)
+    assert float(moments.deviation[0, 0]) == pytest.approx(deviation, rel=1e-7)
+    assert float(moments.largest[0]) <= 2 * column.max()
+
+
+def test_a_row_that_does_not_count_need_not_store_a_column():
+    column = 1.6e9 + 10 * np.random.default_rng(6).normal(size=60)
+    rows = sparse_rows(np.append(column, [0.0, 0.0])[:, None])
+    moments = moments_of(sparse=rows, weight=np.append(np.ones(60), [0.0, 0.0]))
+    assert bool(moments.stored[0])
+    assert float(moments.deviation[0, 0]) == pytest.approx(exact(column, np.ones(60))[1], rel=1e-7)
+    assert float(moments.frame(True).shift[0]) == pytest.approx(column.mean())
+
+
+@pytest.mark.parametrize("share", [2.0**-20, 2.0**-60, 1.0])
+def test_a_far_column_that_some_rows_do_not_store(share):
+    """The deviation is that of the zeros, however little they weigh, or of the others, where that is larger."""
+    column = np.append(1.6e9 + 10 * np.random.default_rng(7).normal(size=60), [0.0])
+    weight = np.append(np.ones(60), share)
+    moments = moments_of(sparse=sparse_rows(column[:, None]), weight=weight)
+    assert not bool(moments.stored[0])
+    assert float(moments.mean[0, 0]) == pytest.approx(exact(column, weight)[0], rel=1e-15)
+    # Weights of 2^-60 vanish in the sum of all: their part is lost, the part of the others is not.
+    expected = exact(column[:60], weight[:60]) if share < 2.0**-50 else exact(column, weight)
+    assert float(moments.deviation[0, 0]) == pytest.approx(expected[1], rel=1e-7)
+
+
+def test_lanes_leave_out_rows_of_their_own():
+    column = 1.6e9 + 10 * np.random.default_rng(8).normal(size=60)
+    rows = sparse_rows(np.append(column, 0.0)[:, None])
+    weight = np.ones((61, 2))
+    weight[60, 0] = 0.0
+    weight[0] = 0.0
+    moments = moments_of(sparse=rows, weight=weight, lanes=2)
+    assert not bool(moments.stored[0])
+    for lane in range(2):
+        expected = exact(np.append(column, 0.0), weight[:, lane])
+        assert float(moments.deviation[lane, 0]) == pytest.approx(expected[1], rel=1e-7)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_a_row_that_does_not_count_must_hold_numbers(value, layout):
+    X = np.ones((5, 2))
+    X[3, 1] = value
+    arguments = {"dense": X} if layout == "dense" else {"sparse": sparse_rows(X)}
+    with pytest.raises(FloatingPointError):
+        moments_of(**arguments, weight=np.array([1.0, 1.0, 1.0, 0.0, 1.0]))
 
 
 def test_lanes_have_weights_of_their_own():

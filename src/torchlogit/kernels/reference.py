@@ -31,6 +31,8 @@ def _softmax_parts(scores: list[float], own: int) -> tuple[float, list[float], l
 class ReferenceKernel:
     """Row by row, float64."""
 
+    block_rows: int | None = None
+
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, torch.float64
 

@@ -6,12 +6,14 @@ block the products run in ``dtype``, between blocks everything is float64.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.losses import Loss
-from torchlogit.problem import Block, Frame, RowStats, SparseRows
+from torchlogit.problem import Block, Frame, RowStats
 
 # Elements of the largest temporary of a curvature block: rows * K * (p + 1). 32 MiB of float64.
 _GRAM_ELEMENTS = 4_194_304
@@ -29,6 +31,8 @@ class TorchKernel:
         Of the products within a block.
     """
 
+    block_rows: int | None = None
+
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, dtype
         self._framed: dict[tuple[int, int], bool] = {}
@@ -41,7 +45,9 @@ class TorchKernel:
         width = block.dense.shape[1]
         # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
         centred = block.dense.to(torch.float64) - self.frame.shift[:width]
-        return centred.div_(self.frame.scale[:width]).to(self.dtype)
+        centred = centred.div_(self.frame.scale[:width]).to(self.dtype)
+        missing = _missing(block)
+        return centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
 
     def _sparse(self, block: Block) -> list[SparsePart]:
         parts = []
@@ -52,7 +58,11 @@ class TorchKernel:
                 shift = self.frame.shift[column : column + rows.columns]
                 scale = self.frame.scale[column : column + rows.columns]
                 values = (rows.values.to(torch.float64) - shift[rows.indices]) / scale[rows.indices]
-                rows = SparseRows(rows.indptr, rows.indices, values, rows.columns)
+                rows = replace(rows, values=values)
+            missing = _missing(block)
+            if missing is not None:
+                entries = missing.repeat_interleave(torch.diff(rows.indptr))
+                rows = replace(rows, values=rows.values.masked_fill(entries, 0.0))
             parts.append(SparsePart(rows, self.dtype))
         if block.codes is not None:
             parts.append(SparsePart(coded_ones(block.codes, self.dtype), self.dtype))
@@ -67,6 +77,9 @@ class TorchKernel:
 
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
+        return self._written(replace(block, weight=None))  # every row, whether it counts or not
+
+    def _written(self, block: Block) -> Tensor:
         parts: list[Tensor] = []
         dense = self._dense(block)
         if dense is not None:
@@ -139,6 +152,7 @@ class TorchKernel:
 
     def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
         """``eta (rows, M, K)``, offset included, in ``dtype``."""
+        block = replace(block, weight=None)
         return self._eta(block, self._dense(block), self._sparse(block), theta, lanes)
 
     def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
@@ -225,7 +239,7 @@ class TorchKernel:
         """Outer products of the weighted row scores, ``(M, K * (p + 1), K * (p + 1))``."""
         total = None
         for piece in self._pieces(block, theta):
-            design = self.design(piece)
+            design = self._written(piece)
             points, outputs, width = theta.shape
             eta = self.linear_predictor(piece, theta, lanes)
             weight = self._weight(piece, lanes, points)
@@ -250,7 +264,7 @@ class TorchKernel:
 
     def _gram_piece(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         points, outputs, width = theta.shape
-        design = self.design(block)
+        design = self._written(block)
         eta = self.linear_predictor(block, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         bend, outer = self.loss.curvature(eta, target)
@@ -268,6 +282,17 @@ class TorchKernel:
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
         return RowStats(block.rows, weight.sum(0), gram=_stacked(grams))
+
+
+def _missing(block: Block) -> Tensor | None:
+    """Rows of weight zero in every lane, ``(rows,)``, or None where there are none.
+
+    They set no column's unit, so nothing bounds their values there: an infinity times a weight of zero is no zero.
+    """
+    if block.weight is None:
+        return None
+    missing = (block.weight.reshape(block.rows, -1) <= 0).all(1)
+    return missing if bool(missing.any()) else None
 
 
 def _stacked(matrices: list[Tensor]) -> Tensor:

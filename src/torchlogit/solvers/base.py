@@ -81,8 +81,8 @@ class Solver(Protocol):
         """Its key in the registry."""
         ...
 
-    def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
-        """The state at ``u (A, K, D)``."""
+    def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
+        """The state at ``u (A, K, D)``, where the objective may have been evaluated already."""
         ...
 
     def step(self, objective: Objective, state: State) -> State:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchlogit.objective import Objective
+from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
 from torchlogit.solvers.base import State, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
@@ -16,14 +16,18 @@ from torchlogit.solvers.line_search import search
 # A step that leaves more than this share of the squared gradient (in P's norm) was slow; two in a row rebuild P.
 _SLOW = 0.5
 _MEMORY = 10
+# The gradient from which on directions are confirmed, and builds in a row without effect after which they are too,
+# whatever is asked for: there they are worth their products.
+_CLOSE, _FUTILE = 1e-6, 3
 
 
 @dataclass(frozen=True, slots=True)
 class LBFGSState(State):
-    """A state with the age of its preconditioner and the number of slow steps in a row."""
+    """A state with the age of its preconditioner, slow steps in a row, and builds in a row that cured none."""
 
     age: int = 0
     slow: int = 0
+    futile: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class LBFGS:
     ----------
     preconditioner : Preconditioner
     tol : float
-        Below it the estimated excess is confirmed by conjugate gradients on the true curvature: with a diagonal
-        preconditioner the recursion alone underestimates what is left along soft directions.
+        Below it (or 1e-6) the estimated excess is confirmed by conjugate gradients on the true curvature: with a
+        diagonal preconditioner the recursion alone underestimates what is left along soft directions.
     patience : int, default=2
         Slow steps in a row, and steps since the last build, after which the preconditioner is rebuilt.
     confirm : int, default=60
@@ -48,9 +52,9 @@ class LBFGS:
     confirm: int = 60
     name: str = "lbfgs"
 
-    def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
+    def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
         """Evaluate, and build the preconditioner."""
-        evaluation = objective.value_gradient(u, lanes)
+        evaluation = evaluation or objective.value_gradient(u, lanes)
         curvature = self.preconditioner.build(objective, u, lanes)
         start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
         names = State.__dataclass_fields__
@@ -85,8 +89,12 @@ class LBFGS:
         memory = (*state.memory[-(_MEMORY - 1) :], (u - state.u, gradient - state.gradient))
         curvature: InverseCurvature = state.curvature
         age = state.age + 1
+        futile = state.futile if slow else 0
         if slow >= self.patience and age > self.patience:
-            curvature, memory, age, slow = self.preconditioner.build(objective, u, state.lanes), (), 0, 0
+            curvature, age, slow = self.preconditioner.build(objective, u, state.lanes), 0, 0
+            # Pairs from where P was another one mislead; where a fresh P has not helped, they know what it does not.
+            memory = memory if futile else ()
+            futile += 1
         return self._aim(
             objective,
             replace(
@@ -102,6 +110,7 @@ class LBFGS:
                 memory=memory,
                 age=age,
                 slow=slow,
+                futile=futile,
             ),
         )
 
@@ -112,7 +121,7 @@ class LBFGS:
             return objective.project(_two_loop(state, vector))
 
         direction = -inverse(state.gradient)
-        if bool((state.kkt <= self.tol).all()):
+        if state.futile >= _FUTILE or bool((state.kkt <= max(self.tol, _CLOSE)).all()):
             tolerance = torch.full_like(state.value, 0.1)
             direction = newton_direction(
                 objective, state.u, state.lanes, state.gradient, inverse, tolerance, self.confirm

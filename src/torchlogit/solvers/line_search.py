@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,7 @@ class _Bracket:
 
     value0: float
     slope0: float
+    kkt0: float
     flat: float
     low: float = 0.0
     slope_low: float = 0.0
@@ -46,8 +48,17 @@ class _Bracket:
     best: int = -1  # row among all points evaluated
     best_length: float = 0.0
     best_value: float = float("inf")
+    best_kkt: float = float("inf")
     done: bool = False
     detour: int = -1
+    shrunk: int = 0
+
+    def first(self) -> float:
+        """The unit step, or a shorter one where that promises more than there is: nothing can lower a loss below zero.
+
+        In saturation curvature underflows while gradients do not, and unit steps would be longer by 100 decades.
+        """
+        return min(1.0, self.value0 / (-0.5 * self.slope0)) if self.value0 > 0 > self.slope0 else 1.0
 
     def poor(self) -> bool:
         """Whether the unit step, just tried, earned only a small share of what the model promised."""
@@ -60,33 +71,59 @@ class _Bracket:
             self.best, self.best_length, self.best_value, self.detour = point, 1.0, value, place
             self.done = True
 
-    def see(self, point: int, length: float, value: float, slope: float) -> None:
+    def see(self, point: int, length: float, value: float, slope: float, kkt: float) -> None:
         """Judge one trial; those of one read come in growing length, and the best of them counts."""
-        noise = _NOISE * abs(self.value0)
-        finite = value == value and abs(value) != float("inf") and slope == slope
+        finite = math.isfinite(value) and math.isfinite(slope)
         decreased = finite and value <= self.value0 + _DECREASE * length * self.slope0
-        # At the rounding level values cannot decide; a slope that has shrunk can.
-        level = finite and abs(value - self.value0) <= noise and abs(slope) <= _CURVATURE * abs(self.slope0)
+        level = finite and not decreased and self._level(length, value, slope, kkt)
         if decreased or level:
-            if value <= self.best_value or self.best < 0:
+            if self.best < 0 or self._better(value, kkt):
                 self.best, self.best_length, self.best_value, self.detour = point, length, value, -1
-            if slope >= self.flat * self.slope0:
+                self.best_kkt = kkt
+            if level or slope >= self.flat * self.slope0:
                 self.done = True
             elif length > self.low:
                 self.low, self.slope_low = length, slope
         elif length < self.high:
             self.high, self.slope_high, self.value_high = length, slope if finite else 0.0, value
 
+    @property
+    def noise(self) -> float:
+        """What rounding does to values."""
+        return _NOISE * abs(self.value0)
+
+    def _level(self, length: float, value: float, slope: float, kkt: float) -> bool:
+        """Whether the gradient shows progress where values are rounding.
+
+        They are where they hardly differ, and where they rise by more than a convex function with this slope can: rows
+        of very different size leave more rounding in the values than their own last digits. The slope may be rounding
+        as well; the largest entry of the gradient is what has to become small.
+        """
+        rise = value - self.value0
+        if abs(rise) > self.noise and rise <= length * slope:
+            return False
+        return abs(slope) <= _CURVATURE * abs(self.slope0) or kkt <= _CURVATURE * self.kkt0
+
+    def _better(self, value: float, kkt: float) -> bool:
+        """Whether a trial is better than the best one, by the gradient where the values do not tell."""
+        return kkt < self.best_kkt if abs(value - self.best_value) <= self.noise else value < self.best_value
+
     def proposals(self) -> list[float]:
         """Up to four lengths to try next, in one read."""
         if self.high == float("inf"):
             return [self.low * factor for factor in (2.0, 4.0, 16.0, 64.0)]
+        if self.high > 1e3 * self.low > 0:
+            return [self.low * (self.high / self.low) ** part for part in (0.2, 0.4, 0.6, 0.8)]
         width = self.high - self.low
         split = 0.5
         if self.slope_high > 0 > self.slope_low:
             # Where a straight line through the two slopes is zero, kept away from both ends.
             split = min(max(self.slope_low / (self.slope_low - self.slope_high), 0.05), 0.95)
-        return [self.low + width * part for part in sorted({split, 0.5 * split, 0.1 * split, 0.01 * split})]
+        least = 0.01
+        if self.low == 0:
+            # Twice as many decades shorter with every read that found nothing.
+            least, self.shrunk = 0.1 ** (2 ** (self.shrunk + 1)), self.shrunk + 1
+        return [self.low + width * part for part in sorted({split, 0.5 * split, 0.1 * split, least * split})]
 
 
 def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), flat: float = _CURVATURE) -> Step:
@@ -108,10 +145,9 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     Step
         ``stalled`` marks lanes in which no length improved the objective; they stay where they were.
     """
-    active = state.u.shape[0]
     slope0 = lane_dot(state.gradient, state.direction)
-    starts = zip(state.value.tolist(), slope0.tolist(), strict=True)
-    brackets = [_Bracket(value, slope, flat, slope_low=slope) for value, slope in starts]
+    starts = zip(state.value.tolist(), slope0.tolist(), state.kkt.tolist(), strict=True)
+    brackets = [_Bracket(value, slope, kkt, flat, slope_low=slope) for value, slope, kkt in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
     slopes = [lane_dot(state.gradient, step) for step in steps]
@@ -120,12 +156,13 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     gradients: list[Tensor] = []
     margins: list[Tensor] = []
     count = 0
-    pending = [(lane, 1.0, 0) for lane in range(active)]
+    pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
     for number in range(_ROUNDS):
         index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
         u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
         evaluation = objective.value_gradient(u, state.lanes[index])
         slope = lane_dot(evaluation.gradient, state.direction[index])
+        kkt = evaluation.gradient.abs().amax((1, 2))
         points.append(u)
         values.append(evaluation.value)
         gradients.append(evaluation.gradient)
@@ -135,7 +172,7 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
             if step:
                 brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
             else:
-                brackets[lane].see(count + i, t, value, float(slope[i]))
+                brackets[lane].see(count + i, t, value, float(slope[i]), float(kkt[i]))
         count += len(pending)
         detours = [
             (lane, 1.0, step)

@@ -21,6 +21,8 @@ _STALE_SHARE, _SMALL_STEP = 0.01, 0.01
 # A full step leaves next to no slope where the quadratic model holds. Where the loss is an exponential's tail it leaves
 # 1 / e of it, step after step (rows that are classified ever more surely), and a longer one is better.
 _FLAT = 0.25
+# The share of the gradient hidden from the curvature, above which a step is taken there.
+_HIDDEN_SHARE = 0.5
 # Products that a direction may always take.
 _LEAST_PRODUCTS = 8
 
@@ -90,9 +92,9 @@ class Newton:
     last_resort_products: float = math.inf
     name: str = "newton"
 
-    def init(self, objective: Objective, u: Tensor, lanes: Tensor) -> State:
+    def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
         """Evaluate, and model the curvature."""
-        evaluation = objective.value_gradient(u, lanes)
+        evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature)
         given = {item.name: getattr(start, item.name) for item in fields(State)}
@@ -152,7 +154,8 @@ class Newton:
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
         if curvature.exact:
-            return _Model(_downhill(-objective.project(curvature.solve(gradient)), gradient), curvature)
+            direction = objective.project(_along_hidden(curvature, gradient, -curvature.solve(gradient)))
+            return _Model(_downhill(direction, gradient), curvature)
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
         tolerance = torch.clamp(gradient.abs().amax((1, 2)).sqrt(), 1e-3, 0.3)
         # A direction cut short would understate the excess that the certificate needs.
@@ -160,6 +163,24 @@ class Newton:
         solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit)
         direction = _downhill(solved.direction, gradient)
         return _Model(direction, curvature, solved.path, spent + solved.products)
+
+
+def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:
+    """Newton's direction, or steepest descent without curvature in lanes whose gradient lies mostly there.
+
+    Where all rows but a few are saturated the loss is a polyhedron with rounded edges; Newton's step stays on an edge.
+    """
+    if not isinstance(curvature, HessianInverse):
+        return direction
+    chosen = direction.clone()
+    for i, whole in enumerate(gradient):
+        hidden = curvature.hidden(i)
+        if hidden is not None:
+            basis = torch.linalg.qr(hidden)[0]
+            part = (basis @ (basis.T @ whole.reshape(-1))).reshape(whole.shape)
+            if bool(part.abs().max() > _HIDDEN_SHARE * whole.abs().max()):
+                chosen[i] = -part
+    return chosen
 
 
 def _downhill(direction: Tensor, gradient: Tensor) -> Tensor:
