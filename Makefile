@@ -13,15 +13,16 @@ BIN := $(VENV)/bin
 # Written when an installation has succeeded, and only then.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile $(PIP_FLAGS) -c constraints.txt
 # In place of pip's own: on all cores, and without the packages' test suites. A file that cannot be compiled is no matter.
 COMPILE = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-gpu clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME)  ## Tell the whole story in a minute, on built-in data
 	$(BIN)/torchlogit demo
@@ -34,8 +35,11 @@ lint: $(DEV)  ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(DEV)  ## Compare with other packages; BENCH_FLAGS=--write keeps the table
+bench: $(BENCH)  ## Compare with other packages; BENCH_FLAGS=--write keeps the table
 	$(BIN)/python benchmarks/fit.py $(BENCH_FLAGS)
+
+bench-gpu: $(DEV)  ## Measure on a CUDA device; BENCH_FLAGS=--write keeps the numbers
+	$(BIN)/python benchmarks/gpu.py $(BENCH_FLAGS)
 
 clean:  ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist torchlogit-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -56,4 +60,12 @@ $(DEV): $(RUNTIME)
 	@echo "Installing what the tests need (once) ..."
 	@$(INSTALL) -e ".[dev]"
 	@$(COMPILE)
+	@touch $@
+
+# Not every package has a build for every machine; the benchmarks skip what is absent. So each is installed by itself.
+$(BENCH): $(DEV)
+	@echo "Installing the packages to compare with (once) ..."
+	@for package in $$($(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])'); do \
+		$(INSTALL) --only-binary :all: "$$package" || echo "$$package has no build for this machine: it is skipped"; done
 	@touch $@

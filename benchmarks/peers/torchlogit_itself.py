@@ -1,0 +1,41 @@
+"""torchlogit: every setting at its default, `tol` apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from problem import Problem
+
+from peers.base import Peer, tolerances
+
+
+class TorchLogit(Peer):
+    name = package = "torchlogit"
+    settings = tolerances(1e-6, 1e-8, 1e-10)
+    sets_the_mark = True
+    predicts = True
+    l1 = True  # it may say no itself
+
+    def prepare(self, problem: Problem) -> None:
+        import torchlogit  # noqa: F401
+
+    def fit(self, problem: Problem, **setting: float) -> Any:
+        from torchlogit import LogisticRegression
+
+        model = LogisticRegression(
+            C=problem.C, l1_ratio=float(problem.l1), fit_intercept=problem.intercept, tol=setting["tol"]
+        )
+        return model.fit(problem.X, problem.y)
+
+    def answer(self, problem: Problem, model: Any) -> tuple[Any, Any]:
+        return model.coef_, model.intercept_
+
+    def predictor(self, problem: Problem, model: Any) -> Callable[[], Any]:
+        rows = problem.asked
+        return lambda: model.predict_proba(rows)[:, 1]
+
+    def effort(self, model: Any) -> dict[str, Any]:
+        records = list(model.trace_)
+        read = sum(record["bytes_per_second"] * record["seconds"]["read"] for record in records)
+        return {"passes": records[-1]["passes"], "bytes": read, "kkt": model.kkt_, "plan": repr(model.plan_)}
