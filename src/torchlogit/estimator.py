@@ -311,6 +311,38 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         self._memory = memory
         return self
 
+    def report(
+        self,
+        path: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        offset: Any = None,
+        title: str | None = None,
+        threshold: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        """Write a page on whether this fit is good and can be trusted; `torchlogit.report.write_report` says more.
+
+        Parameters
+        ----------
+        path : path-like
+            One HTML file, which needs no network and no other file.
+        X, y, sample_weight, offset : as in `score`
+            Rows to measure on: such that the fit has not seen, if there are any.
+        title : str, default=None
+        threshold : float, default=0.5
+            Where the threshold's slider starts.
+        seed : int, default=0
+            Of the samples that are drawn; every figure is of all rows.
+        """
+        from torchlogit.report import write_report
+
+        write_report(
+            self, path, X, y, sample_weight=sample_weight, offset=offset, title=title, threshold=threshold, seed=seed
+        )
+
     @classmethod
     def from_module(cls, module: torch.nn.Module, *, classes: Any = None, feature_names: Any = None) -> Any:
         """The classifier with a module's weights, ready to predict, explain and be saved.
