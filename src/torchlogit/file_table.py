@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -75,12 +75,6 @@ class FileTable(Table):
                 f"{self._files[0].name} has no column to learn from besides '{roles.target}'; give it more columns, or "
                 "another separator with --sep"
             )
-        for name in self._columns:
-            if pa.types.is_nested(schema.field(name).type):
-                raise InputError(
-                    f"column '{name}' of {self._files[0].name} holds {schema.field(name).type}, not single "
-                    f"values; leave it out with --drop {name}"
-                )
 
     def _check_roles(self) -> None:
         seen: dict[str, str] = {}
@@ -293,3 +287,12 @@ class FileTable(Table):
     def select(self, mask: NDArray[np.bool_]) -> Table:
         """The rows where ``mask`` is true, lazily."""
         return Selection(self, mask)
+
+    def without(self, names: Sequence[str]) -> FileTable:
+        """The same rows without some of the feature columns."""
+        roles = replace(self._roles, drop=(*self._roles.drop, *names))
+        table = FileTable(self._files, self._format, roles, self._schema, self._header)
+        table.listener, table._counts = self.listener, self._counts
+        if "_labels" in self.__dict__:
+            table.__dict__["_labels"] = self._labels
+        return table

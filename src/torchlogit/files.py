@@ -39,23 +39,32 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if target.exists() and not target.is_file():
-        yield target
+        with _named(path):
+            yield target
         return
     # not the whole name of the target, which may be as long as names can be
     temporary = target.with_name(f".{secrets.token_hex(4)}.partial{target.suffix}")
     try:
-        yield temporary
-        # A full disk may show itself only here.
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
-    except OSError as error:
-        if error.filename not in (None, str(temporary), temporary):
-            raise
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        with _named(path, temporary):
+            yield temporary
+            # A full disk may show itself only here.
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
     finally:
         # where it cannot be removed it could not be made either, and the first error says more
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str], *others: Path) -> Iterator[None]:
+    """Errors of the system name this path: writing names none, and the temporary file means nothing to anybody."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, *map(str, others), *others):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

@@ -29,6 +29,7 @@ from torchlogit._version import __version__
 from torchlogit.encode import TableEncoder
 from torchlogit.encode.columns import ENCODINGS, MOST_LEVELS, Encoding, Text
 from torchlogit.encode.encoder import Decision
+from torchlogit.encode.notation import is_notation
 from torchlogit.encode.parse import ISO, TIME_FORMATS
 from torchlogit.encode.profile import KINDS
 from torchlogit.encode.text import BUCKETS
@@ -44,6 +45,7 @@ FORMAT = "torchlogit model"
 FORMAT_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
 _RESULTS = {"converged_": bool, "kkt_": float, "excess_": float, "objective_": float, "status_": str}
+_ADDED = {"notation": "", "hint": ""}  # what files of earlier versions lack
 _CONFIRM = "fit the model again, or copy the file again from where it came from"
 _LABEL_TYPE = re.compile(r"[<>|]([biuf]\d{1,2}|U\d{1,7}|O)")
 _MOST_LABEL_BYTES = 1 << 24  # what a label's type may take, whatever a damaged file says of it
@@ -169,7 +171,7 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
         raise
     except PermissionError:
         raise InputError(_forbidden(where)) from None
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(_unreadable(where, error)) from None
     if metadata.get("sha256") != _digest(metadata, arrays):
         raise InputError(f"{where} was altered or damaged after it was written (its checksum does not fit); {_CONFIRM}")
@@ -177,7 +179,7 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
         document = restored(json.loads(metadata["model"]))
         model, notes = _model(document, arrays), _an(dict, document["notes"], "notes")
         return ModelFile(model, notes, metadata["torchlogit"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError) as error:
         raise InputError(f"{where} does not hold a valid model ({_short(error)}); {_CONFIRM}") from None
 
 
@@ -402,9 +404,7 @@ def _encoder(state: dict[str, Any], arrays: Arrays) -> TableEncoder:
     encodings: list[Encoding | None] = []
     decisions = []
     for j, column in enumerate(_all(dict, state["columns"], "a column")):
-        for field in dataclasses.fields(Decision):
-            _an(int if field.type == "int" else str, column["decision"][field.name], f"a decision's {field.name}")
-        decision = Decision(**column["decision"])
+        decision = _decision(column["decision"])
         if (decision.kind == "drop") != (column["learned"] is None):
             raise ValueError(f"a column that is {decision.kind!r} and was learned, or was not")
         encoding = None if column["learned"] is None else _encoding(decision.kind, column["learned"], j, arrays)
@@ -419,6 +419,18 @@ def _encoder(state: dict[str, Any], arrays: Arrays) -> TableEncoder:
     return encoder
 
 
+def _decision(state: dict[str, Any]) -> Decision:
+    values = {}
+    for field in dataclasses.fields(Decision):
+        kind = int if field.type == "int" else str
+        values[field.name] = _an(kind, _given(state, field.name), f"a decision's {field.name}")
+    return Decision(**values)
+
+
+def _given(values: dict[str, Any], name: str) -> Any:
+    return _ADDED[name] if name in _ADDED and name not in values else values[name]
+
+
 def _encoding(kind: str, learned: dict[str, Any], j: int, arrays: Arrays) -> Encoding:
     if kind == "text":
         return _text(_an(str, learned["name"], "a column's name"), f"column_{j}", arrays)
@@ -426,7 +438,7 @@ def _encoding(kind: str, learned: dict[str, Any], j: int, arrays: Arrays) -> Enc
     wanted = {field.name: str(field.type) for field in dataclasses.fields(encoding) if field.init}
     values = {}
     for name, annotation in wanted.items():
-        value, what = learned[name], f"{name} of a {kind} column"
+        value, what = _given(learned, name), f"{name} of a {kind} column"
         if annotation.startswith("tuple"):
             value = tuple(_all(str, value, what))
         else:
@@ -441,6 +453,8 @@ def _encoding(kind: str, learned: dict[str, Any], j: int, arrays: Arrays) -> Enc
         raise ValueError(f"impossible levels of a {kind} column")
     if values.get("form", "") not in ("", ISO, *TIME_FORMATS):
         raise ValueError("an unknown format of dates")
+    if values.get("notation") and not is_notation(values["notation"]):
+        raise ValueError("an unknown notation of numbers")
     return encoding(**values)
 
 

@@ -161,6 +161,13 @@ class Selection(Table):
         view.listener = self.listener
         return view
 
+    def without(self, names: Sequence[str]) -> Table:
+        """The selected rows without some of the feature columns."""
+        table: Any = self._table  # of files whose columns have names
+        view = Selection(table.without(names), self._mask)
+        view.listener = self.listener
+        return view
+
 
 def _chosen(values: Any, mask: NDArray[np.bool_]) -> Any:
     return None if values is None else values[mask]

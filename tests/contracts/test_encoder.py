@@ -190,6 +190,8 @@ DATE_FORMATS = {
     "%d-%b-%Y": False,
     "%B %d, %Y": False,
     "%Y%m%dT%H%M%S": True,
+    "%a, %d %b %Y %H:%M:%S GMT": True,
+    "%a, %d %b %Y %H:%M:%S +0000": True,
 }
 
 
@@ -381,15 +383,246 @@ def test_few_levels_with_digits_among_them_are_a_category(tmp_path):
     assert kinds_of(TableEncoder().fit(csv(tmp_path, diagnosis=codes))) == {"diagnosis": "category"}
 
 
-@pytest.mark.parametrize("written", ["${:,.2f}", "{:.1f} %", "{:.2f} EUR", "({:.0f},5)", "{:,.0f}.000,5"])
+def told(*columns, **more):
+    """Decisions on columns of a frame, by name."""
+    encoder = TableEncoder().fit(pd.DataFrame(*columns, **more))
+    return {decision.column: decision for decision in encoder.decisions_}
+
+
+def german(text):
+    return text.replace(",", "x").replace(".", ",").replace("x", ".")
+
+
+WRITTEN = {
+    "1,234.5 $": lambda x: f"${x:,.2f}",
+    "1,234.5 %": lambda x: f"{x:.2f} %",
+    "1,234.5 EUR": lambda x: f"{x:.2f} EUR",
+    "1,234.5": lambda x: f"{x:+,.2f}",
+    "1.234,5": lambda x: german(f"{x:,.2f}"),
+    "1.234,5 €": lambda x: german(f"{x:,.2f}") + "\u00a0€",
+    "1 234,5": lambda x: f"{x:,.2f}".replace(",", "\u202f").replace(".", ","),
+    "1'234.5 CHF": lambda x: f"CHF {x:,.2f}".replace(",", "’"),
+}
+
+
+@pytest.mark.parametrize("holder", ["frame", "comma", "semicolon", "parquet"])
+@pytest.mark.parametrize("notation", WRITTEN)
+def test_numbers_written_with_signs_and_commas_are_read(tmp_path, rng, notation, holder):
+    numbers = np.round(rng.normal(0, 3000, 400), 2)
+    numbers[:2] = 1234567.5, 0.5
+    column = [None if j % 50 == 9 else WRITTEN[notation](number) for j, number in enumerate(numbers)]
+    frame = pd.DataFrame({"a": column, "x": rng.choice(["u", "v", "w"], 400)})
+    table = _holding(frame, tmp_path, holder)
+    encoder = TableEncoder().fit(table)
+    decision = encoder.decisions_[0]
+    assert (decision.kind, decision.reason) == ("numeric", f"numbers written like {notation}, 8 missing")
+    assert decision.encoding.startswith(f"numeric: written like {notation}, minus ")
+    assert decision.hint == f"{column[0]!r} is read as 1234567.5"
+    gone = np.array([value is None for value in column])
+    known = numbers[~gone]
+    expected = np.where(gone, 0, (numbers - known.mean()) / known.std())
+    matrix = dense(encoder.transform(frame))
+    np.testing.assert_allclose(matrix[:, 0], expected, rtol=1e-12, atol=1e-12)
+    if holder != "frame":
+        assert whole(encoder.transform(table)).tobytes() == matrix.tobytes()
+    typed = frame.assign(a=np.where(gone, np.nan, numbers))
+    np.testing.assert_array_equal(dense(encoder.transform(typed)), matrix)
+    labels = np.arange(400) % 2
+    save(make_pipeline(encoder, LogisticRegression()).fit(frame, labels), tmp_path / "model")
+    assert dense(load(tmp_path / "model")[0].transform(frame)).tobytes() == matrix.tobytes()
+    assert load(tmp_path / "model")[0].decisions_ == encoder.decisions_
+
+
+def _holding(frame, folder, holder):
+    if holder == "frame":
+        return frame
+    if holder == "parquet":
+        frame.to_parquet(folder / "x.parquet")
+        return scan(folder / "x.parquet")
+    frame.to_csv(folder / "x.csv", index=False, sep={"comma": ",", "semicolon": ";"}[holder])
+    return scan(folder / "x.csv")
+
+
+def test_values_in_another_notation_than_the_fitted_are_named(rng):
+    encoder = TableEncoder().fit(pd.DataFrame({"a": [german(f"{x:,.2f} €") for x in rng.normal(0, 3000, 50)]}))
+    for value in ("5,00", "$5,00", "1.5 €", "1.23,5 €", "inf", "word", "1e999 €"):
+        message = refusal(encoder.transform, pd.DataFrame({"a": ["7,00 €", value]}))
+        assert message.startswith(f"row 1, column 'a': {value!r} is not a finite number written like 1.234,5 €")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (["1,3", "2,4", "1", "2", "3,4"] * 20, "category"),  # choices from a list?
+        (["1,234", "950", "15", "2,300", "7"] * 9, "category"),  # thousands, or decimals?
+        (["1,234", "950", "15", "2,300", "7"] * 90, "numeric"),  # no decimal has three digits so often
+        (["1,234", "5,678", "2,300"] * 9, "numeric"),  # both are the same column
+        (["1,234", "5,678", "0,300"] * 9, "numeric"),
+        (["1,23", "1.234", "17"] * 20, "numeric"),
+        (["1,23", "1.23", "17"] * 20, "category"),
+        (["$1.5", "€2.5", "$3.5"] * 20, "category"),
+        (["1,5", "2,5", "n/a"] * 20, "category"),
+        (["12:30", "08:00", "18:15"] * 20, "category"),
+        (["V1,5", "V2,5", "V3,5"] * 20, "category"),
+    ],
+)
+def test_only_what_is_unambiguous_is_read(column, kind):
+    decision = told({"a": column})["a"]
+    assert decision.kind == kind
+    assert bool(decision.hint) == (re.match(r"[12$]", column[0]) is not None and ":" not in column[0] and (
+        kind == "numeric" or "n/a" not in column))  # fmt: skip
+
+
+def test_a_thousand_is_read_the_way_that_fits_every_value():
+    for column, numbers in {
+        ("1,234", "1,234,567", "7"): (1234, 1234567, 7),
+        ("1,234", "5,5", "7"): (1.234, 5.5, 7),
+        ("1.234", "1.234.567", "0,25"): (1234, 1234567, 0.25),
+        ("12,25", "0,125", "7"): (12.25, 0.125, 7),
+    }.items():
+        _, encoded_numbers = encoded(pd.DataFrame({"a": list(column) * 20}))
+        expected = (np.array(numbers) - np.mean(numbers)) / np.std(numbers)
+        np.testing.assert_allclose(encoded_numbers["a"][:3], expected, rtol=1e-12)
+
+
+def test_notations_do_not_depend_on_where_blocks_end(tmp_path):
+    """The value that decides comes late."""
+    for last in ("1.234,5", "1.5", "word"):
+        path = tmp_path / "x.csv"
+        lines = ["a;b", *(f"{j % 977},{j % 89:02d};1" for j in range(30_000)), f"{last};1", ""]
+        path.write_text("\n".join(lines))
+        outcomes = set()
+        for block_bytes in (4_000, 1 << 20):
+            encoder = TableEncoder().fit(open_table(path, Roles(), TextOptions(block_bytes=block_bytes)))
+            outcomes.add(str(encoder.decisions_[0]))
+        assert len(outcomes) == 1
+        assert ("written like" in outcomes.pop()) == (last == "1.234,5")
+
+
+def test_times_of_day_are_seconds_in_every_file(tmp_path, rng):
+    minutes = rng.integers(0, 24 * 60, 300)
+    for form, name in (("{:02d}:{:02d}", "h:mm"), ("{}:{:02d}:07", "h:mm:ss")):
+        frame = pd.DataFrame({"t": [form.format(*divmod(minute, 60)) for minute in minutes.tolist()]})
+        encoder = TableEncoder().fit(frame)
+        assert encoder.decisions_[0].reason == f"numbers written like {name}"
+        seconds = (minutes * 60 + 7 * (name != "h:mm")).astype(np.int32)
+        typed = pa.table({"t": pa.array(seconds).cast(pa.time32("s"))})
+        other = TableEncoder().fit(typed)
+        np.testing.assert_allclose(dense(encoder.transform(frame)), dense(other.transform(typed)), rtol=1e-12)
+        np.testing.assert_array_equal(dense(encoder.transform(frame)), dense(encoder.transform(typed)))
+    assert "'7:60' is not" in refusal(encoder.transform, pd.DataFrame({"t": ["7:60"]}))
+
+
+def test_numbers_can_be_asked_for_in_any_notation():
+    frame = pd.DataFrame({"a": ["5 %", "7 %", "9 %"], "b": ["1,5", "x", "2"]})
+    _, numbers = encoded(frame[["a"]], {"a": "numeric"})
+    np.testing.assert_allclose(numbers["a"], np.array([-1, 0, 1]) / np.sqrt(2 / 3))
+    assert refusal(TableEncoder({"b": "numeric"}).fit, frame).startswith("row 0, column 'b': '1,5' is not a finite")
+
+
+@pytest.mark.parametrize("written", ["({:.0f},5)", "{:,.0f}.000,5"])
 def test_numbers_with_signs_are_said_to_be_such(tmp_path, rng, written):
     column = [written.format(number) for number in rng.lognormal(8, 1, 400)]
     encoder = TableEncoder().fit(csv(tmp_path, a=column, x=rng.normal(size=400)))
     decision = encoder.decisions_[0]
-    told = decision.reason if decision.kind == "drop" else decision.encoding
     assert decision.kind != "numeric"
-    assert f"to use it as a number, write {column[0]!r}" in told
-    assert "to use it" not in encoder.decisions_[1].encoding
+    assert f"to use it as a number, write {column[0]!r}" in decision.hint
+    assert str(decision).endswith(decision.hint)
+    assert encoder.decisions_[1].hint == ""
+
+
+def test_strays_among_numbers_are_said_to_be_such(tmp_path, rng):
+    column = np.where(np.arange(1000) % 50 == 7, "<5", rng.normal(size=1000).round(3).astype(str))
+    decision = TableEncoder().fit(csv(tmp_path, a=column)).decisions_[0]
+    assert decision.kind == "category"
+    assert decision.hint == (
+        "980 of 1,000 values are numbers and '<5' is none: to use it as a number, correct such values or declare them "
+        "as missing (--na '<5')"
+    )
+    assert told({"children": ["0", "1", "2", "3+"] * 30})["children"].hint == ""
+
+
+def test_dates_in_several_formats_are_said_to_be_such():
+    days = pd.date_range("2022-01-13", periods=300)
+    mixed = np.where(np.arange(300) % 2, days.strftime("%Y-%m-%d"), days.strftime("%d/%m/%Y"))
+    words = np.where(np.arange(300) % 2, days.strftime("%Y-%m-%d"), "soon " + days.strftime("%d"))
+    decisions = told({"mixed": mixed, "words": words})
+    assert decisions["mixed"].hint == (
+        "dates in several formats, such as '13/01/2022' and '2022-01-14': to use them, write all in one"
+    )
+    assert decisions["words"].hint == ""
+
+
+def test_whole_numbers_that_are_all_different_may_be_an_identifier(tmp_path, rng):
+    n = 9_000
+    frame = pd.DataFrame(
+        {
+            "shuffled": rng.permutation(n) + 1000,
+            "descending": np.arange(n)[::-1],
+            "my steps": np.arange(n) * 3 + 7,
+            "far": 10**15 + rng.permutation(n),
+            "gaps": np.where(np.arange(n) % 5 == 0, np.nan, rng.permutation(n)),
+            "counted": np.arange(n),
+            "nearly": np.r_[rng.permutation(n - 1), 5],
+            "fractions": rng.permutation(n) / 4,
+            "age": rng.integers(0, 90, n),
+        }
+    )
+    frame.to_parquet(tmp_path / "x.parquet")
+    for table in (frame, csv(tmp_path, **frame), scan(tmp_path / "x.parquet")):
+        decisions = {decision.column: decision for decision in TableEncoder().fit(table).decisions_}
+        hinted = {name for name, decision in decisions.items() if decision.hint}
+        assert hinted == {"shuffled", "descending", "my steps", "far", "gaps"}
+        assert decisions["counted"].kind == "drop"
+        assert all(decision.kind == "numeric" for name, decision in decisions.items() if name != "counted")
+        words = "all different whole numbers: an identifier? leave it out with --drop "
+        assert decisions["far"].hint == words + "far"
+        assert decisions["my steps"].hint == words + "'my steps'"
+    assert told({"few": rng.permutation(19)})["few"].hint == ""
+    assert told({"enough": rng.permutation(20)})["enough"].hint
+    assert TableEncoder({"few": "numeric"}).fit(pd.DataFrame({"few": rng.permutation(50)})).decisions_[0].hint == ""
+
+
+@pytest.mark.parametrize(
+    ("spellings", "one"),
+    [(["True", "true", "FALSE", "false"], "true"), (["Yes", "yes", "NO"], "yes"), (["y", "N", "n"], "y"),
+     (["ON", "off", "Off"], "on")],
+)  # fmt: skip
+def test_true_and_false_in_any_case_are_two_levels(tmp_path, rng, spellings, one):
+    values = rng.choice(spellings, 300)
+    path = tmp_path / "x.csv"
+    pd.DataFrame({"b": values, "x": rng.normal(size=300)}).to_csv(path, index=False)
+    encoder = TableEncoder().fit(scan(path))
+    assert encoder.decisions_[0].reason == f"two levels in {len(spellings)} spellings"
+    assert encoder.get_feature_names_out()[0] == f"b = {one}"
+    matrix = whole(encoder.transform(scan(path)))
+    np.testing.assert_array_equal(matrix[:, 0], np.char.lower(values) == one)
+    frame = pd.read_csv(path)  # True and false are booleans there
+    again = TableEncoder().fit(frame)
+    assert list(again.get_feature_names_out()) == list(encoder.get_feature_names_out())
+    assert dense(again.transform(frame)).tobytes() == matrix.tobytes()
+
+
+def test_cases_of_other_words_are_levels():
+    decisions = told({"a": ["A", "a", "b"] * 20, "b": ["yes", "Y", "no"] * 20, "c": ["True", "true"] * 30})
+    assert {name: d.kind for name, d in decisions.items()} == {"a": "category", "b": "category", "c": "drop"}
+
+
+def test_greek_words_in_capitals_are_known_again():
+    frame = pd.DataFrame({"b": ["ΝΑΟΣ", "ΟΧΙ", "ΝΑΟΣ", "ΟΧΙ"]})
+    _, numbers = encoded(frame)
+    assert sorted(numbers["b = ΟΧΙ"].tolist()) == [0, 0, 1, 1]
+
+
+def test_times_that_no_calendar_has():
+    seconds = np.random.default_rng(0).integers(5 * 10**11, 9 * 10**11, 60)
+    table = pa.table({"t": pa.array(seconds, pa.timestamp("s"))})
+    encoder = TableEncoder().fit(table)
+    assert re.match(r"date: days from 2\d{4}-\d\d-\d\d, month", encoder.decisions_[0].encoding)
+    assert re.fullmatch(r"dates from the year 1\d{4} to 3\d{4}: is the unit .*\?", encoder.decisions_[0].hint)
+    assert np.isfinite(dense(encoder.transform(table))).all()
+    before = TableEncoder().fit(pa.table({"t": pa.array(-seconds, pa.timestamp("s"))})).decisions_[0]
+    assert before.hint.startswith("dates from the year -")
 
 
 def test_different_values_without_words_are_left_out(tmp_path, rng):
@@ -452,8 +685,7 @@ def test_typed_columns(tmp_path, rng):
 def test_columns_of_other_types_are_refused_unless_dropped(column):
     table = pa.table({"x": np.arange(30.0) ** 2, "a": column})
     message = refusal(TableEncoder().fit, table)
-    assert message.startswith("column 'a' is a column of type")
-    assert "drop" in message
+    assert message.startswith(f"column 'a' holds {column.type}, which cannot be encoded: leave it out (--drop a, or ")
     encoder = TableEncoder(kinds={"a": "drop"}).fit(table)
     assert list(encoder.get_feature_names_out()) == ["x"]
 
@@ -652,7 +884,7 @@ def test_kinds_can_be_asked_for():
         ({"age": "date"}, "row 0, column 'age': '31' is not a date"),
         ({"plan": "boolean"}, "column 'plan' has 3 levels, a boolean column has two"),
         ({"none": "category"}, "column 'none' cannot be category: all its values are missing"),
-        ({"day": "numeric"}, "column 'day' is a column of type timestamp[us], which cannot be encoded as numeric"),
+        ({"day": "numeric"}, "column 'day' holds timestamp[us], which cannot be encoded as numeric"),
     ],
 )
 def test_kinds_that_cannot_be(kinds, words):
@@ -746,6 +978,23 @@ def test_a_column_of_another_type_is_named(fitted, column, values):
     assert "but the model was fitted with a" in message
 
 
+def test_columns_that_are_not_used_may_hold_anything(fitted, tmp_path):
+    frame, encoder = fitted
+    odd = pa.Table.from_pandas(frame).append_column("odd", pa.array([[1.0, 2.0]] * 40))
+    odd = odd.append_column("bytes", pa.array([b"\xff"] * 40))
+    pyarrow.parquet.write_table(odd, tmp_path / "odd.parquet")
+    expected = dense(encoder.transform(frame))
+    table = scan(tmp_path / "odd.parquet")
+    assert table.columns[-2:] == ["odd", "bytes"]
+    np.testing.assert_array_equal(whole(encoder.transform(table)), expected)
+    mask = np.arange(40) % 3 == 0
+    np.testing.assert_array_equal(whole(encoder.transform(table.select(mask))), expected[mask])
+    for name, words in (("odd", "holds list<element: double>"), ("bytes", "holds binary")):
+        message = refusal(TableEncoder().fit, scan(tmp_path / "odd.parquet", drop={"odd", "bytes"} - {name}))
+        assert message.startswith(f"column '{name}' of odd.parquet {words}, which cannot be encoded")
+        assert f"--drop {name}" in message
+
+
 def test_a_number_too_far_from_the_others_is_named(fitted):
     frame, encoder = fitted
     frame.loc[3, "age"] = 1.7e308
@@ -797,7 +1046,7 @@ def test_objects_of_several_types_mean_the_same_in_every_part():
         bad = pd.DataFrame({"a": pd.Series([1.0, odd, "text"], dtype=object)})
         assert refusal(TableEncoder().fit, bad).startswith(f"column 'a' holds {type(odd).__name__} objects among")
     lists = pd.DataFrame({"a": pd.Series([[1], [2], [1]], dtype=object)})
-    assert refusal(TableEncoder().fit, lists).startswith("column 'a' is a column of type list<")
+    assert refusal(TableEncoder().fit, lists).startswith("column 'a' holds list<")
 
 
 def test_integers_beyond_64_bits_are_numbers_still():

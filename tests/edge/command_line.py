@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from torchlogit.cli import app
+from torchlogit.cli.application import app
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import pytest
 
 from edge.command_line import ENVIRONMENT, fine, process, run
 from torchlogit import LogisticRegression, TableEncoder, load, save, scan
-from torchlogit.cli import _COMMANDS
+from torchlogit.cli.application import COMMANDS
 from torchlogit.cli.labels import held_out
 
 FIGURES = {
@@ -27,7 +27,7 @@ FIGURES = {
     "n_features", "n_classes", "model",
 }  # fmt: skip
 QUALITY = {"accuracy", "auc", "log_loss", "brier"}
-NAMES = [command.__name__ for command in _COMMANDS]
+NAMES = [command.__name__ for command in COMMANDS]
 
 
 def customers(rows=300):
@@ -217,6 +217,87 @@ def test_another_file_to_measure_on(place):
     twice = fine("fit", place / "earlier.csv", place / "earl*.csv", *options).json
     assert (twice["n_rows"] + twice["n_test"], len(twice["remarks"])) == (400, 1)
     assert "earlier.csv is given 2 times" in twice["remarks"][0]
+
+
+def test_rows_that_were_fitted_are_said_to_be_such(place, tmp_path):
+    data = tmp_path / "rows.csv"
+    customers().to_csv(data, index=False)
+    fine("fit", data, "--target", "churn", *DROPS, "-o", tmp_path / "m", "--json")
+    copy, other = tmp_path / "another name.csv", tmp_path / "later.csv"
+    copy.write_bytes(data.read_bytes())
+    customers().iloc[:-1].to_csv(other, index=False)
+    for path, fitted in ((data, True), (copy, True), (other, False)):
+        remarks = fine("evaluate", tmp_path / "m", path, "--json").json["remarks"]
+        assert remarks == [f"{path} was used to fit this model, so this is not how good it is on new rows"] * fitted
+        assert ("was used to fit" in fine("evaluate", tmp_path / "m", path).out) == fitted
+
+
+def test_what_to_look_at_in_the_columns_is_a_remark(tmp_path):
+    frame = customers()[["age", "churn"]]
+    frame["birth no"] = np.random.default_rng(0).permutation(300) + 1000
+    frame["price"] = [f"{age / 7:.2f}".replace(".", ",") for age in frame["age"]]
+    frame["dose"] = np.where(frame.index % 40 == 0, "<5", (frame.index * 0.37).astype(str))
+    frame["amount"] = [f"({age},5)" for age in frame["age"]]
+    frame.to_csv(tmp_path / "x.csv", index=False, sep=";")
+    arguments = ["fit", tmp_path / "x.csv", "--target", "churn", "-o", tmp_path / "m"]
+    remarks = fine(*arguments, "--json").json["remarks"]
+    assert [remark.split(": ")[0] for remark in remarks] == ["birth no", "price", "dose", "amount"]
+    needles = ["identifier? leave it out with --drop 'birth no'", "is read as ", "'<5' is none", "to use it as a"]
+    for remark, words in zip(remarks, needles, strict=True):
+        assert words in remark
+    page = fine(*arguments).out
+    assert all(f"note      {remark}\n" in page for remark in remarks)
+    assert "numeric: written like 1.234,5, minus" in page
+    described = fine("inspect", tmp_path / "m", "--json").json["encoding"]
+    assert [entry["hint"] for entry in described if entry["hint"]] == [remark.split(": ", 1)[1] for remark in remarks]
+    assert remarks[0].split(": ", 1)[1] in fine("inspect", tmp_path / "m").out.replace("\n", " ")
+    wide = pd.DataFrame({f"id{j}": frame["birth no"] + j for j in range(30)}).assign(churn=frame["churn"])
+    wide.to_csv(tmp_path / "x.csv", index=False)
+    page = fine(*arguments).out
+    assert page.count("\nnote ") == 21
+    assert "and 10 more; 'torchlogit fit --json' lists all" in page
+    assert len(fine(*arguments, "--json").json["remarks"]) == 30
+
+
+def test_predictions_do_not_depend_on_what_holds_signs_and_commas(tmp_path):
+    frame = customers()[["age", "churn"]]
+    swapped = str.maketrans(",.", ".,")
+    frame["price"] = [f"{1000 * age / 7:,.2f} €".translate(swapped) for age in frame["age"]]
+    frame.to_csv(tmp_path / "x.csv", index=False, sep=";")
+    frame.to_csv(tmp_path / "comma.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet")
+    fine("fit", tmp_path / "x.csv", "--target", "churn", "-o", tmp_path / "m")
+    expected = load(tmp_path / "m").predict_proba(frame[["age", "price"]])
+    for name in ("x.csv", "comma.csv", "x.parquet"):
+        rows = predicted(tmp_path / "m", tmp_path / name, folder=tmp_path)
+        assert (rows["probability_stays"].to_numpy() == expected[:, 1]).all()
+
+
+def test_a_column_without_a_name_is_the_same_in_every_file(tmp_path):
+    frame = customers()[["age", "member", "churn"]].rename(columns={"age": ""})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet")
+    for one, other in (("csv", "parquet"), ("parquet", "csv")):
+        fine("fit", tmp_path / f"x.{one}", "--target", "churn", "-o", tmp_path / one)
+        found = [predicted(tmp_path / one, tmp_path / f"x.{kind}", folder=tmp_path) for kind in (one, other)]
+        assert found[0].equals(found[1])
+        assert "column_0" in fine("explain", tmp_path / one, tmp_path / f"x.{other}").out
+
+
+def test_a_fit_that_ends_early_names_the_option(place, tmp_path):
+    arguments = ["--target", "churn", *DROPS, "--max-iter", 1]
+    found = fine("fit", place / "customers.csv", *arguments, "-o", tmp_path / "m", "--json").json
+    assert (found["steps"], found["converged"]) == (1, False)
+    assert "(--max-iter), or accept a larger --tol" in found["status"]
+    for page in (
+        fine("fit", place / "customers.csv", *arguments, "-o", tmp_path / "m").out,
+        fine("inspect", tmp_path / "m").out,
+        fine("compare", place / "customers.csv", *arguments).out,
+    ):
+        assert "(--max-iter)" in page
+        assert "max_iter)" not in page
+    refused = run("fit", place / "customers.csv", "--target", "churn", "--max-iter", 0).sentence
+    assert "'0' is not a number of iterations" in refused
 
 
 def test_a_label_with_a_full_stop_is_known(place):
@@ -518,6 +599,27 @@ def test_shares_add_up_to_the_logit(place, name, row):
     assert sum(shown) == pytest.approx(expected, abs=1e-4 * len(shown))
 
 
+def test_values_that_python_has_no_type_for_are_explained(tmp_path):
+    import pyarrow as pa
+
+    random = np.random.default_rng(0)
+    columns = {
+        "far": pa.array(random.integers(5 * 10**11, 9 * 10**11, 60), pa.timestamp("s")),
+        "fine": pa.array(random.integers(1, 10**18, 60), pa.timestamp("ns")),
+        "clock": pa.array(random.integers(0, 86_399 * 10**9, 60), pa.time64("ns")),
+        "long": pa.array(random.integers(0, 10**15, 60), pa.duration("s")),
+        "y": pa.array(random.integers(0, 2, 60)),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    fine("fit", tmp_path / "x.parquet", "--target", "y", "-o", tmp_path / "m")
+    shares = fine("explain", tmp_path / "m", tmp_path / "x.parquet", "--row", 7, "--json").json["shares"]
+    shown = {share["column"]: share["value"] for share in shares}
+    assert re.match(r"[12]\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown["far"])
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}", shown["fine"])
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{9}", shown["clock"])
+    assert float(shown["long"].removesuffix(" s")) == pytest.approx(columns["long"][7].value, rel=1e-5)
+
+
 def test_compare_puts_both_side_by_side(place):
     data = [place / "customers.csv", "--target", "churn", *DROPS]
     found = fine("compare", *data, "--json").json
@@ -543,6 +645,25 @@ def test_the_demo_writes_what_it_says(tmp_path):
     assert losses == sorted(losses, reverse=True)
     assert len(pd.read_csv(folder / "predictions.csv")) == len(pd.read_csv(folder / "breast_cancer.csv")) == 569
     assert load(folder / "model.safetensors").classes_.tolist() == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_interrupted_demo_says_what_it_has_written(tmp_path, monkeypatch, again):
+    folder, names = tmp_path / "demo", ["breast_cancer.csv", "model.safetensors"]
+    if again:
+        fine("demo", "--folder", folder)
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchlogit.cli.predict.predictions", interrupt)
+    outcome = run("demo", "--folder", folder)
+    written = ", ".join(str(folder / name) for name in names)
+    assert (outcome.code, outcome.err) == (130, f"torchlogit: interrupted; written before that: {written}\n")
+    assert again or sorted(os.listdir(folder)) == names
+    monkeypatch.setattr("torchlogit.cli.demo._write_table", interrupt)
+    outcome = run("demo", "--folder", folder)
+    assert (outcome.code, outcome.err) == (130, "torchlogit: interrupted; nothing was written\n")
 
 
 # -- odd names, terminals and pipes -----------------------------------------------------------------------------------
@@ -668,6 +789,41 @@ def test_an_interrupted_fit_leaves_nothing(place, tmp_path, moment):
     assert (run_.returncode, said) == (130, "")
     assert complained == "torchlogit: interrupted; nothing was written\n"
     assert os.listdir(tmp_path) == []
+
+
+EARLY = """
+import os, signal, sys
+from torchlogit.cli import main
+
+module = sys.argv.pop(1)
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "torchlogit.cli.fit", "rich", "torch"])
+def test_an_interruption_while_modules_are_imported(place, tmp_path, module):
+    arguments = [module, "fit", place / "customers.csv", "--target", "churn", "-o", tmp_path / "m"]
+    result = process(*arguments, code=EARLY)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "torchlogit: interrupted; nothing was written\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_that_comes_too_late_says_so(place, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchlogit.cli.fit._print", interrupt)
+    outcome = run("fit", place / "customers.csv", "--target", "churn", "-o", tmp_path / "m")
+    assert (outcome.code, outcome.err) == (130, f"torchlogit: interrupted; written before that: {tmp_path / 'm'}\n")
+    load(tmp_path / "m")
 
 
 def test_an_interrupted_prediction_leaves_the_old_file(place, monkeypatch):

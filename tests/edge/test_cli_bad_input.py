@@ -72,6 +72,10 @@ def place(tmp_path_factory):
     text("short.csv", "a,b,y\n1,2,x\n3,z\n5,6,x\n")
     text("latin.csv", "name,y\nMüller,x\nSmith,z\n".encode("latin-1"))
     text("wide.csv", "a,y\n1,x\n2,z\n".encode("utf-16"))
+    text("unmarked.csv", "a,y\n1,x\n2,z\n".encode("utf-16-le"))
+    text("huge label.csv", labelled("1e999"))
+    os.mkfifo(folder / "pipe")
+    frame.assign(k=[b"\xff"] * ROWS).to_parquet(folder / "bytes.parquet")
     text("binary.csv", bytes(range(256)) * 40)
     text("open quote.csv", 'a,y\n1,"x, y"\n2,"z\n3,4\n')
     text("cut.csv.gz", packed[: len(packed) // 2])
@@ -159,6 +163,9 @@ BAD = [
     case("fit @short.csv --target y -o >m", "short.csv, row 2 (line 3)", "2 fields", "expected 3"),
     case("fit @latin.csv --target y -o >m", "latin.csv, line 2", "not UTF-8"),
     case("fit @wide.csv --target y -o >m", "wide.csv", "UTF-8"),
+    case("fit @unmarked.csv --target y -o >m", "unmarked.csv is UTF-16", "UTF-8"),
+    case("fit @pipe --target y -o >m", "pipe is a pipe", "save it to a file first"),
+    case("predict @model @pipe -o >p.csv", "pipe is a pipe", "save it to a file first"),
     case("fit @binary.csv --target y -o >m", "binary.csv"),
     case("fit @open_quote.csv --target y -o >m", "open quote.csv, line 3", "quote"),
     case("fit @twice.csv --target y -o >m", "twice.csv", "two columns named 'a'", "rename"),
@@ -189,12 +196,14 @@ BAD = [
     case(f"fit @good.csv {TO} --weight weight", "no column 'weight' for --weight"),
     case("fit @far.csv --target y --drop a -o >m", "far.csv", "no columns left", "--drop"),
     case("fit @constant.csv --target y -o >m", "no column is left", "a is left out", "b is left out"),
-    case("fit @nested.parquet --target churn -o >m", "nested.parquet", "'spend'", "--drop"),
+    case("fit @nested.parquet --target churn -o >m", "nested.parquet", "'spend'", "--drop spend"),
+    case("fit @bytes.parquet --target churn -o >m", "column 'k' of bytes.parquet holds binary", "--drop k"),
     # labels
     case("fit @one.csv --target y -o >m", "'y'", "only one value", "two classes"),
     case("fit @nan.csv --target y -o >m", "nan.csv, row 31 (line 32)", "'y'", "missing"),
     case("fit @gap.csv --target y -o >m", "gap.csv, row 31 (line 32)", "'y'", "missing"),
     case("fit @inf.csv --target y -o >m", "inf.csv, row 31 (line 32)", "'inf'", "'y'", "not finite"),
+    case("fit @huge_label.csv --target y -o >m", "huge label.csv, row 31 (line 32)", "'1e999'", "'y'", "not finite"),
     case("fit @good.csv --target spend -o >m", "'spend'", "measurement", "--target"),
     case("fit @good.csv --target joined -o >m", "'joined'", "identifier"),
     case("fit @nested_target.parquet --target t -o >m", "'t'", "--target"),
@@ -222,6 +231,9 @@ BAD = [
     case("fit @good.csv --target churn --drop species -o >m --weight o", "good.csv, row", "'o'", "not negative"),
     # tables that do not fit the model
     case("predict @model @no_spend.csv -o >p.csv", "no spend.csv has no column 'spend'", "fitted"),
+    case("explain @model @no_spend.csv", "no spend.csv has no column 'spend'", "fitted"),
+    case("explain @model @renamed.csv", "renamed.csv has no column 'spend'", "did you mean 'Spend'"),
+    case("explain @model @nested.parquet", "nested.parquet", "'spend'", "list<"),
     case("predict @model @renamed.csv -o >p.csv", "renamed.csv has no column 'spend'", "did you mean 'Spend'"),
     case("predict @model @retyped.csv -o >p.csv", "retyped.csv, row 1 (line 2)", "'spend'", "'plenty'", "numeric"),
     case("predict @model @no_date.csv -o >p.csv", "no date.csv, row 1 (line 2)", "'joined'", "'soon'", "date"),
@@ -314,6 +326,8 @@ SENSIBLE = [
     ("whole numbers as decimals", lambda frame: frame.assign(age=frame["age"].astype(float))),
     ("columns that were left out of the fit are not there", lambda frame: frame.drop(columns=["w", "o", "species"])),
     ("one row", lambda frame: frame[:1]),
+    ("an extra column of lists", lambda frame: frame.assign(extra=[[1.0, 2.0]] * len(frame))),
+    ("an extra column of bytes", lambda frame: frame.assign(extra=[b"\xff"] * len(frame))),
 ]
 
 
@@ -328,6 +342,67 @@ def test_what_can_be_predicted_is(place, tmp_path, what, change, suffix):
     assert len(found) == len(frame)
     assert np.isfinite(found["probability_yes"]).all()
     assert sorted(os.listdir(tmp_path)) == ["p.csv", f"rows.{suffix}"]
+
+
+def test_lists_that_are_not_used_stop_no_command(place, tmp_path):
+    frame = table().assign(extra=[[1.0, 2.0]] * ROWS)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    usual = fine("evaluate", place / "model", place / "good.csv", "--json").json
+    found = fine("evaluate", place / "model", tmp_path / "rows.parquet", "--json").json
+    assert {**found, "remarks": []} == {**usual, "remarks": []}
+    assert fine("explain", place / "model", tmp_path / "rows.parquet").out.count("extra") == 0
+    X, y = frame[["age"]], frame["churn"]
+    save(LogisticRegression().fit(X, y), tmp_path / "named")
+    fine("predict", tmp_path / "named", tmp_path / "rows.parquet", "-o", tmp_path / "p.csv")
+
+
+def test_a_bad_value_among_held_out_rows_can_be_mended_like_any_other(place, tmp_path):
+    """Whichever rows are held out, the sentence says what `fit` can do about it."""
+    frame = table().astype({"spend": str})
+    told = set()
+    for row in range(0, ROWS, 6):
+        frame.assign(spend=frame["spend"].where(frame.index != row, "oops")).to_csv(tmp_path / "x.csv", index=False)
+        sentence = run("fit", tmp_path / "x.csv", "--target", "churn", "-o", tmp_path / "m").sentence
+        assert sentence.startswith(f"x.csv, row {row + 1} (line {row + 2}), column 'spend': 'oops' is not a finite num")
+        assert "--na 'oops'" in sentence
+        assert "--drop 'spend'" in sentence
+        told.add("as the other values" in sentence)
+    assert told == {True, False}  # held out, and fitted
+    fine("fit", tmp_path / "x.csv", "--target", "churn", "--na", "oops", "-o", tmp_path / "m")
+    frame.assign(spend="oops").to_csv(tmp_path / "later.csv", index=False)
+    arguments = ["--test", tmp_path / "later.csv", "--target", "churn", "-o", tmp_path / "m"]
+    sentence = run("fit", place / "good.csv", *arguments).sentence
+    assert "later.csv, row 1 (line 2), column 'spend': 'oops'" in sentence
+    assert "--na 'oops'" in sentence
+
+
+def test_a_full_device_is_named(place):
+    for words in (writing(place, "m"), ["export", place / "model", "--to", "torch"]):
+        assert run(*words, "-o", "/dev/full").sentence.startswith("/dev/full: no space left on the device")
+
+
+UNBUFFERED = """
+import resource, sys
+from torchlogit.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+main()
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_cut_short_is_an_error(place, tmp_path, options, unbuffered):
+    """Without a buffer the system writes what it can, and Python takes that for all."""
+    with (tmp_path / "out").open("w") as out:
+        result = subprocess.run(
+            [sys.executable, "-c", UNBUFFERED, "inspect", str(place / "model"), *options],
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
+            stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert (tmp_path / "out").stat().st_size == 1000
+    assert result.returncode == 2
+    assert result.stderr.startswith("torchlogit: the output cannot be printed")
+    assert result.stderr.count("\n") == 1
 
 
 def writing(place, name):

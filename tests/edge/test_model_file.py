@@ -660,6 +660,9 @@ NONSENSE = [
     setting(*COLUMN, 4, "learned", "form", to="%Y %Q"),
     setting(*COLUMN, 4, "learned", "form", to=3),
     setting(*COLUMN, 4, "learned", "hours", to="no"),
+    setting(*COLUMN, 0, "learned", "notation", to="1_234.5"),
+    setting(*COLUMN, 0, "learned", "notation", to=None),
+    setting(*COLUMN, 0, "decision", "hint", to=3),
 ]
 
 
@@ -682,6 +685,36 @@ def test_nonsense_under_a_digest_that_fits(path, content, change):
         assert tracemalloc.get_traced_memory()[1] < 1 << 25
     finally:
         tracemalloc.stop()
+
+
+def test_files_of_earlier_versions_are_read(path, content):
+    """They lack what has been added since."""
+    path.write_bytes(content)
+    model = load(path)
+
+    def without_additions(document, arrays):
+        for column in document["encoder"]["columns"]:
+            column["decision"].pop("hint")
+            if column["decision"]["kind"] == "numeric":
+                column["learned"].pop("notation")
+
+    forged(path, without_additions)
+    earlier = load(path)
+    assert [str(d) for d in earlier[0].decisions_] == [str(d) for d in model[0].decisions_]
+    assert earlier[0]._encodings[0] == model[0]._encodings[0]
+
+
+def test_a_fault_of_the_program_does_not_blame_the_file(path, content, monkeypatch):
+    path.write_bytes(content)
+
+    def fail(*arguments):
+        raise AttributeError("a slip")
+
+    for name in ("_model", "_check_format"):
+        monkeypatch.setattr(f"torchlogit.model_file.{name}", fail)
+        with pytest.raises(AttributeError, match="a slip"):
+            load(path)
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("name", ["coef", "intercept", "column_5.idf", "column_5.buckets", "column_5.labels"])

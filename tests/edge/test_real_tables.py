@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from typer.testing import CliRunner
 
 from torchlogit import load, scan
-from torchlogit.cli import app
+from torchlogit.cli.application import app
 
 
 def run(*arguments):

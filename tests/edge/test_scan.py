@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
@@ -247,6 +248,16 @@ def test_an_infinite_label_is_named(write, tmp_path):
         assert "x.parquet, row 3 has the label" in refusal(scan(tmp_path / "x.parquet", target="y").labels)
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1e400"])
+def test_a_label_that_no_number_can_hold_is_infinite(write, value):
+    table = scan(write(f"x,y\n1,0\n2,1\n3,{value}\n"), target="y")
+    assert refusal(table.labels).startswith(f"x.csv, row 3 (line 4) has the label '{value}' in column 'y', which is")
+    only = scan(write(f"x,y\n1,{value}\n2,1e500\n"), target="y")
+    assert "row 1 (line 2)" in refusal(only.labels)
+    words = scan(write(f"x,y\n1,{value}\n2,word\n"), target="y")
+    assert words.labels().tolist() == [value, "word"]
+
+
 def test_a_target_alone(write):
     path = write("y\nu\nv\n")
     assert refusal(scan, path, target="y").startswith("x.csv has no column to learn from besides 'y'; give it more")
@@ -305,6 +316,37 @@ def test_types_of_parquet_and_arrow_are_kept(tmp_path):
     assert message.startswith("column 't' of x.parquet holds timestamp[")
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.feather"])
+def test_a_column_without_a_name_is_numbered_in_every_file(tmp_path, name):
+    table = pa.table([["u", "v"], [1, 2], [3, 4]], names=["y", "", "b"])
+    write = {"csv": pyarrow.csv.write_csv, "parquet": pyarrow.parquet.write_table}
+    write = write.get(name[2:], pyarrow.feather.write_feather)
+    write(table, tmp_path / name)
+    rows = scan(tmp_path / name, target="y")
+    assert rows.columns == ["column_1", "b"]
+    assert numbers(rows).tolist() == [[1, 3], [2, 4]]
+    assert numbers(scan(tmp_path / name, drop=["column_1", "y"])).tolist() == [[3], [4]]
+    twice = pa.table([[1], [2]], names=["column_1", ""])
+    write(twice, tmp_path / name)
+    assert "two columns named 'column_1'" in refusal(scan, tmp_path / name)
+
+
+def test_some_columns_of_a_table_are_left_out_of_its_reads(tmp_path):
+    columns = {"a": [1, 2, 3], "b": [[1], [2], [3]], "y": ["u", "v", "u"]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    table = scan(tmp_path / "x.parquet", target="y")
+    shares = []
+    table.listener = shares.append
+    assert table.labels().tolist() == ["u", "v", "u"]
+    some = table.select(np.array([True, False, True]))
+    for part, rows in ((table.without(["b"]), [1, 2, 3]), (some.without(["b"]), [1, 3])):
+        heard = len(shares)
+        assert numbers(part).ravel().tolist() == rows
+        assert len(shares) > heard
+        assert (part.columns, part.target, part.n_rows()) == (["a"], "y", len(rows))
+        assert part.place(len(rows) - 1) == "x.parquet, row 3"
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "arrow"])
 def test_what_polars_writes(tmp_path, suffix):
     frame = pl.DataFrame({"i": [1, 2], "s": ["a", None], "c": ["u", "v"], "e": ["p", "q"], "y": [True, False]})
@@ -327,9 +369,12 @@ def test_numeric_types_of_files_may_differ_in_width(tmp_path):
     assert message.startswith("column 'a' holds string in 3.parquet")
 
 
-def test_nested_columns_are_refused_unless_dropped(tmp_path):
+def test_nested_columns_are_refused_where_they_are_used(tmp_path):
     pyarrow.parquet.write_table(pa.table({"a": [[1], [2]], "b": [1, 2]}), tmp_path / "x.parquet")
-    assert "leave it out with --drop a" in refusal(scan, tmp_path / "x.parquet")
+    message = refusal(numbers, scan(tmp_path / "x.parquet"))
+    assert message.startswith("column 'a' of x.parquet holds list<element: int64>, not a number")
+    assert message.endswith("leave the column out with --drop")
+    assert strings(scan(tmp_path / "x.parquet"))["a"] == [[1], [2]]
     assert numbers(scan(tmp_path / "x.parquet", drop="a")).tolist() == [[1], [2]]
 
 
@@ -435,6 +480,12 @@ def test_what_libsvm_files_do_not_have(write):
         (b"a,caf\xe9\n1,2\n", "line 1 (byte 5) is not UTF-8; save it as UTF-8"),
         (b"a,b\n1,2\n3,caf\xe9\n", "line 3 (byte 13) is not UTF-8; save it as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "is UTF-16, not UTF-8; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "is UTF-16, not UTF-8; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "is UTF-16, not UTF-8; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-32"), "is UTF-32, not UTF-8; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-32-le"), "is UTF-32, not UTF-8; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-32-be"), "is UTF-32, not UTF-8; save it as UTF-8"),
+        ("имя,b\n1,2\n".encode("utf-16-le"), "line 1 holds a zero byte"),
         (b"a,b\n1,2\n1,\0\n", "line 3 holds a zero byte"),
         ("a,b,c\n1,2,3\n\n4,5\n", "x.csv, row 2 (line 4) has 2 fields, expected 3"),
         ("a,b\n1,2\n1,2,3\n", "x.csv, row 2 (line 3) has 3 fields, expected 2"),
@@ -477,6 +528,14 @@ def test_missing_files_and_folders(write, tmp_path):
     assert "*.csv" in refusal(scan, tmp_path)
     assert "no file matches" in refusal(scan, str(tmp_path / "*.nope"))
     assert "no file is given" in refusal(scan, [])
+
+
+def test_a_pipe_is_to_be_saved_first(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        assert refusal(scan, path) == (
+            f"{path} is a pipe or a device, which cannot be read again; save it to a file first"
+        )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from torchlogit.estimator import LogisticRegression
     from torchlogit.rows import LazyRows
 
 _PAGE_FILE = "/proc/self/statm"
@@ -33,6 +34,7 @@ def compare(
     no_header: o.NoHeader = False,
     missing: o.Missing = None,
     tol: o.Tolerance = 1e-6,
+    max_iter: o.MaxIter = 1000,
     as_json: o.AsJson = False,
 ) -> None:
     """Put scikit-learn and torchlogit side by side.
@@ -47,12 +49,13 @@ def compare(
     """
     from torchlogit.cli.show import Waiting, console, print_json
     from torchlogit.cli.workflow import as_input_error
+    from torchlogit.estimator import LogisticRegression
 
     table = o.TableOptions.given(target, weight, None, drop, separator, no_header, missing)
     with Waiting() as waiting:
         rows = _encoded(table, data, positive, waiting)
         try:
-            results = _compared(rows, C, tol, waiting)
+            results = _compared(rows, LogisticRegression(C=C, tol=tol, max_iter=max_iter), waiting)
         except ValueError as error:
             raise as_input_error(error, rows.source, table) from error
     if as_json:
@@ -123,15 +126,16 @@ def _encoded(table_options: o.TableOptions, data: list[str], positive: str | Non
                 np.concatenate(weights) if weights else None)  # fmt: skip
 
 
-def _compared(rows: Rows, C: float, tol: float, waiting: Any) -> list[Result]:
+def _compared(rows: Rows, mine: LogisticRegression, waiting: Any) -> list[Result]:
     from sklearn.linear_model import LogisticRegression as Peer
 
     from torchlogit.estimator import LogisticRegression
 
+    C = mine.C
     LogisticRegression().fit([[0.0], [1.0]], [0, 1])  # imports and thread pools are nobody's fit
     Peer().fit([[0.0], [1.0]], [0, 1])
     contenders = [
-        ("torchlogit", "torchlogit", LogisticRegression(C=C, tol=tol)),
+        ("torchlogit", "torchlogit", mine),
         ("sklearn", "scikit-learn, defaults", Peer(C=C)),
         ("sklearn_exact", "scikit-learn, tol=1e-8, max_iter=10,000", Peer(C=C, tol=1e-8, max_iter=10_000)),
     ]
@@ -158,6 +162,8 @@ def _compared(rows: Rows, C: float, tol: float, waiting: Any) -> list[Result]:
 def _run(model: Any, rows: Rows, C: float) -> tuple[dict[str, Any], NDArray[np.float64]]:
     import numpy as np
 
+    from torchlogit.cli.show import with_options
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         (seconds, mebibytes) = _watched(lambda: model.fit(rows.X, rows.codes, sample_weight=rows.weight))
@@ -170,7 +176,7 @@ def _run(model: Any, rows: Rows, C: float) -> tuple[dict[str, Any], NDArray[np.f
         "seconds": seconds,
         "mebibytes": mebibytes,
         "warned": bool(caught),
-        "status": "" if getattr(model, "converged_", True) else model.status_,
+        "status": "" if getattr(model, "converged_", True) else with_options(model.status_),
     }
     return figures, probability
 

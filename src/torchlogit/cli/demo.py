@@ -155,12 +155,14 @@ def _real_thing(out: Console, folder: Path) -> None:
 def _write_table(path: Path) -> None:
     from sklearn.datasets import load_breast_cancer
 
+    from torchlogit.cli.guard import will_write
     from torchlogit.files import replacing
 
     data = load_breast_cancer()
     lines = [",".join([*(name.replace(" ", "_") for name in data.feature_names), "diagnosis"])]
     for values, label in zip(data.data.tolist(), data.target.tolist(), strict=True):
         lines.append(",".join([*map(repr, values), data.target_names[label]]))
+    will_write(path)
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -172,6 +174,7 @@ def _draw(model_path: Path, table: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
 
     from torchlogit import load, scan
+    from torchlogit.cli.guard import will_write
     from torchlogit.cli.workflow import classifier_of, largest_coefficients
     from torchlogit.files import replacing
 
@@ -201,5 +204,6 @@ def _draw(model_path: Path, table: Path, picture: Path) -> None:
     bars.axvline(0, color="0.4", linewidth=1)
     bars.set(xlabel=f"coefficient, per standard deviation (positive: towards {classes[1]})",
              title="The largest coefficients")  # fmt: skip
+    will_write(picture)
     with replacing(picture) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -8,6 +8,7 @@ from torchlogit.cli import options as o
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from torchlogit.model_file import ModelFile
@@ -93,6 +94,7 @@ def _find(file: ModelFile, table: Table, row: int) -> tuple[RowBatch, list[int] 
     import numpy as np
 
     from torchlogit.cli.workflow import classifier_of, encoder_of
+    from torchlogit.encode.lazy import EncodedTable
     from torchlogit.errors import InputError
     from torchlogit.lazy_prediction import aligned
 
@@ -101,14 +103,28 @@ def _find(file: ModelFile, table: Table, row: int) -> tuple[RowBatch, list[int] 
         raise InputError(f"there is no row {row:,}: the data have {rows:,} rows, the last is row {rows - 1:,}")
     mask = np.zeros(rows, dtype=bool)
     mask[row] = True
-    one, encoder = table.select(mask), encoder_of(file.model)
+    encoder = encoder_of(file.model)
     if encoder is None:
-        numeric, order = aligned(classifier_of(file.model), one)
+        numeric, order = aligned(classifier_of(file.model), table.select(mask))
         return next(batch for batch in numeric.numeric_batches() if batch.rows), order, {}
+    one = EncodedTable(encoder, table).table.select(mask)
     batch = next(batch for batch in one.table_batches() if batch.rows)
-    values = {name: "" if v is None else str(v) for name, v in batch.columns.slice(0, 1).to_pylist()[0].items()}
-    shown = {name: value if len(value) <= 60 else value[:57] + "..." for name, value in values.items()}
-    return encoder.encode_batch(batch, row, table.place), None, shown
+    values = {name: _cell(batch.columns.column(name)) for name in batch.columns.schema.names}
+    return encoder.encode_batch(batch, row, table.place), None, values
+
+
+def _cell(column: pa.Array) -> str:
+    """The first value for people. Python has no dates after the year 9999, and no nanoseconds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from torchlogit.encode.parse import numbers
+
+    if pa.types.is_duration(column.type):
+        return "" if not column[0].is_valid else f"{numbers(column)[0][0]:g} s"
+    value = (pc.cast(column, pa.string()) if pa.types.is_temporal(column.type) else column)[0].as_py()
+    text = "" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _by_column(

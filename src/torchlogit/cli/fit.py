@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchlogit.cli.workflow import FitReport, FitRequest
 
 _SHOWN_COLUMNS = 40
+_SHOWN_REMARKS = 20
 _SHOWN_COEFFICIENTS = 10
 
 
@@ -26,6 +27,7 @@ def fit(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", readable=False, help="Model file to write.")
     ] = Path("model.safetensors"),
+    report: o.Report = None,
     C: o.C = 1.0,
     test: Annotated[
         list[str] | None, typer.Option("--test", metavar="DATA", help="Files to measure on, in place of held-out rows.")
@@ -39,6 +41,7 @@ def fit(
     no_header: o.NoHeader = False,
     missing: o.Missing = None,
     tol: o.Tolerance = 1e-6,
+    max_iter: o.MaxIter = 1000,
     device: o.Device = "auto",
     seed: o.Seed = 0,
     as_json: o.AsJson = False,
@@ -51,10 +54,12 @@ def fit(
     \b
     Examples:
       torchlogit fit customers.csv --target churn
+      torchlogit fit customers.csv --target churn --report report.html
       torchlogit fit train.csv.gz --target column_14 --no-header --test test.csv.gz
       torchlogit fit "part-*.parquet" --target spam --drop id -o spam.safetensors
       torchlogit fit iris.csv --target species --positive setosa --json
     """
+    from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
     from torchlogit.model_file import save
@@ -62,38 +67,48 @@ def fit(
     if test and test_size:
         raise typer.BadParameter("--test names the rows to measure on", param_hint="'--test-size'")
     check_writable(output, [*data, *(test or [])])
+    if report is not None:
+        check_writable(report, [*data, *(test or [])], "--report")
+        if report.resolve() == output.resolve():
+            raise typer.BadParameter(f"{report} is where the model goes", param_hint="'--report'")
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
     share = 0.2 if test_size is None else test_size
-    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed)
+    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
     with Waiting() as waiting:
-        report = fit_table(request, waiting)
-    save(report.model, output, notes=report.notes)
-    _print(report, request, output, as_json)
+        done = fit_table(request, waiting)
+        if report is not None:
+            rows, labels, training = done.measured
+            write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
+    save(done.model, output, notes=done.notes)
+    _print(done, request, output, report, as_json)
 
 
-def check_writable(output: Path, data: Sequence[str]) -> None:
+def check_writable(output: Path, data: Sequence[str], option: str = "-o") -> None:
     """Before the work, not after it; and never over what is to be read."""
+    from torchlogit.cli.guard import will_write
     from torchlogit.errors import InputError
     from torchlogit.sources.files import expand
 
+    will_write(output)
     folder = output.resolve().parent
     if output.is_dir():
-        raise InputError(f"{output} is a directory; name a file with -o")
+        raise InputError(f"{output} is a directory; name a file with {option}")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to write {output.name} to; create it first")
     if output.is_file():
         for path in expand(data):
             if output.samefile(path):
-                raise InputError(f"{output} is one of the files to read; name another file with -o")
+                raise InputError(f"{output} is one of the files to read; name another file with {option}")
     if not os.access(folder if output.is_file() or not output.exists() else output, os.W_OK):
-        raise InputError(f"{folder} cannot be written to (permission denied); name a file elsewhere with -o")
+        raise InputError(f"{folder} cannot be written to (permission denied); name a file elsewhere with {option}")
 
 
-def _print(report: FitReport, request: FitRequest, output: Path, as_json: bool) -> None:
+def _print(report: FitReport, request: FitRequest, output: Path, page: Path | None, as_json: bool) -> None:
     from torchlogit.cli.show import console, print_json
 
     if as_json:
-        print_json({**report.figures, "model": str(output), "remarks": list(report.remarks)})
+        written = {"model": str(output)} if page is None else {"model": str(output), "report": str(page)}
+        print_json({**report.figures, **written, "remarks": list(report.remarks)})
         return
     out = console()
     _print_rows(out, report, request)
@@ -102,6 +117,8 @@ def _print(report: FitReport, request: FitRequest, output: Path, as_json: bool) 
     print_measures(out, report.figures, "held out" if not request.test else "tested on")
     print_coefficients(out, report.model, _SHOWN_COEFFICIENTS)
     out.print(f"\nsaved {output}")
+    if page is not None:
+        out.print(f"report {page}")
 
 
 def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
@@ -119,8 +136,10 @@ def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
         f"{figures['n_columns']:,} columns as {figures['n_features']:,} numbers"
     )
     out.print(f"target    {', '.join(told)}{more}")
-    for remark in report.remarks:
+    for remark in report.remarks[:_SHOWN_REMARKS]:
         out.print(f"note      {remark}")
+    if len(report.remarks) > _SHOWN_REMARKS:
+        out.print(f"note      and {len(report.remarks) - _SHOWN_REMARKS:,} more; 'torchlogit fit --json' lists all")
 
 
 def _print_encoding(out: Console, report: FitReport) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from torchlogit.cli import leave
+
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+_promised: dict[Path, object] = {}  # what a command is to write, and how it was found
 
 # The class of errors in how a command was called: Typer brings click under its own name in some versions.
 _UsageError: Any = typer.BadParameter.__base__
@@ -52,13 +58,18 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: Any, **options: Any) -> None:
         from torchlogit.errors import InputError
 
+        _promised.clear()
         try:
-            command(*arguments, **options)
-            sys.stdout.flush()
+            with _interruptible():
+                command(*arguments, **options)
+                sys.stdout.flush()
         except KeyboardInterrupt:
-            say("interrupted; nothing was written")
+            say(interruption())
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
+        except BrokenPipeError as error:  # the reader of a pipe (head, less) has seen enough
+            if error.filename:
+                say(_sentence(error))
+                raise typer.Exit(BAD_INPUT) from None
             _let_go(sys.stdout)
             raise typer.Exit(0) from None
         except InputError as error:
@@ -66,12 +77,47 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(BAD_INPUT) from None
         except OSError as error:
             say(_sentence(error))
+            if not error.filename:
+                _let_go(sys.stdout)
             raise typer.Exit(BAD_INPUT) from None
         except MemoryError:
             say("the machine has too little memory for these data; fit on fewer rows or columns")
             raise typer.Exit(BAD_INPUT) from None
 
     return run
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is an exception while a command runs, and nothing once it has ended: it would only be a traceback."""
+    ours = signal.getsignal(signal.SIGINT) is leave
+    try:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def will_write(path: Path) -> None:
+    """Have an interruption say whether this file has been written."""
+    _promised[path] = _looks(path)
+
+
+def interruption() -> str:
+    """What to say of an interruption: which files it came too late for."""
+    written = [str(path) for path, before in _promised.items() if _looks(path) != before]
+    return f"interrupted; written before that: {', '.join(written)}" if written else "interrupted; nothing was written"
+
+
+def _looks(path: Path) -> object:
+    """What changes when a file is written."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if path.is_file() else None
 
 
 def say(sentence: str) -> None:
@@ -88,7 +134,7 @@ def say(sentence: str) -> None:
 
 
 def _let_go(stream: Any) -> None:
-    """Nothing more goes to a pipe that nobody reads; the interpreter would try again when it ends."""
+    """Nothing more goes to a pipe that nobody reads, or a full disk; the interpreter would try again when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

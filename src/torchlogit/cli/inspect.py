@@ -23,7 +23,7 @@ def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
     from torchlogit.cli.fit import print_coefficients, print_measures
     from torchlogit.cli.labels import label_text
     from torchlogit.cli.recorded import fit_notes, read_model
-    from torchlogit.cli.show import console, number, print_json, table
+    from torchlogit.cli.show import console, number, print_json, table, with_options
     from torchlogit.cli.workflow import classifier_of, encoder_of
 
     file = read_model(model)
@@ -41,11 +41,14 @@ def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
     out.print(f"minimised {classifier.plan_.objective}")
     certificate = f"kkt {number(classifier.kkt_)}, excess {number(classifier.excess_)}"
     out.print(f"objective {classifier.objective_:.10g}, {certificate}")
-    out.print(f"status    {classifier.status_}")
+    out.print(f"status    {with_options(classifier.status_)}")
     if figures:
         print_measures(out, figures, "when it was fitted, on")
     if encoder is not None:
-        rows = [(d.column, d.kind, str(d.features or "-"), d.reason, d.encoding) for d in encoder.decisions_]
+        rows = [
+            (d.column, d.kind, str(d.features or "-"), "; ".join(filter(None, (d.reason, d.hint))), d.encoding)
+            for d in encoder.decisions_
+        ]
         out.print()
         out.print(table(["column", "kind", "numbers", "because", "encoded as"], rows, numeric=[2]))
     print_coefficients(out, file.model, None if classifier.coef_.size <= 200 else 50)
@@ -53,6 +56,7 @@ def inspect(model: o.ModelPath, as_json: o.AsJson = False) -> None:
 
 def _record(file: ModelFile) -> dict[str, Any]:
     from torchlogit.cli.labels import label_text
+    from torchlogit.cli.show import with_options
     from torchlogit.cli.workflow import classifier_of, encoder_of, largest_coefficients
 
     classifier, encoder = classifier_of(file.model), encoder_of(file.model)
@@ -61,7 +65,7 @@ def _record(file: ModelFile) -> dict[str, Any]:
         "version": file.version,
         "classes": [label_text(label) for label in classifier.classes_],
         "converged": classifier.converged_,
-        "status": classifier.status_,
+        "status": with_options(classifier.status_),
         "objective": classifier.objective_,
         "kkt": classifier.kkt_,
         "excess": classifier.excess_,
@@ -73,7 +77,8 @@ def _record(file: ModelFile) -> dict[str, Any]:
             for label, feature, value in largest_coefficients(file.model, None)
         ],
         "encoding": [] if encoder is None else [
-            {"column": d.column, "kind": d.kind, "reason": d.reason, "encoding": d.encoding, "features": d.features}
+            {"column": d.column, "kind": d.kind, "reason": d.reason, "encoding": d.encoding, "features": d.features,
+             "hint": d.hint}
             for d in encoder.decisions_
         ],
         "notes": file.notes,

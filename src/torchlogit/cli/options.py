@@ -55,6 +55,10 @@ Data = Annotated[
 ModelPath = Annotated[
     Path, typer.Argument(metavar="MODEL", readable=False, help="Model file that 'torchlogit fit' wrote.")
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", readable=False, help="Page to write (HTML): is it good, and certain?"),
+]
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column to predict (libsvm: label).")]
 Weight = Annotated[str | None, typer.Option("--weight", metavar="COL", help="Column of row weights.")]
 Offset = Annotated[str | None, typer.Option("--offset", metavar="COL", help="Column added to the logit.")]
@@ -88,6 +92,15 @@ Tolerance = Annotated[
         metavar="FLOAT",
         parser=_number(lambda value: 0 < value < math.inf, "a number above 0"),
         help="When to stop: bound on the certificate's kkt, the largest slope in standard units.",
+    ),
+]
+MaxIter = Annotated[
+    int,
+    typer.Option(
+        "--max-iter",
+        metavar="INT",
+        parser=_whole(1, "a number of iterations, 1 or more"),
+        help="When to give up: bound on the number of iterations.",
     ),
 ]
 TestSize = Annotated[

@@ -11,6 +11,7 @@ from torchlogit.cli.show import Waiting
 from torchlogit.cli.workflow import classifier_of, encoder_of, open_table
 from torchlogit.errors import InputError
 from torchlogit.model_file import ModelFile, read
+from torchlogit.sources.files import expand, fingerprint
 from torchlogit.table import Table
 
 _NO_FIT = "the model file was written from Python, not by 'torchlogit fit', so it does not name"
@@ -48,6 +49,7 @@ def _sound(notes: dict[str, Any], classes: int) -> bool:
         and isinstance(table["header"], bool)
         and (table["missing"] is None or _texts(table["missing"]))
         and _texts(notes.get("data"))
+        and _texts(notes.get("fingerprints", []))
         and isinstance(notes.get("against_rest"), bool)
         and isinstance(notes.get("width"), int)
         and len(shares) == classes
@@ -58,6 +60,12 @@ def _sound(notes: dict[str, Any], classes: int) -> bool:
 
 def _texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def fitted_files(file: ModelFile, data: list[str]) -> list[str]:
+    """Files of rows that the model was fitted on, some of them at least, whatever they are called now."""
+    known = set(fit_notes(file).get("fingerprints", []))
+    return [str(path) for path in expand(data) if known and fingerprint(path) in known]
 
 
 def prediction_table(

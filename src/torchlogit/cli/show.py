@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPED_WIDTH = 200
+_OPTIONS = {"(max_iter)": "(--max-iter)", "a larger tol": "a larger --tol", "(a finite C)": "(a finite --C)"}
 _PATIENCE = 2.0  # seconds before a bar appears
 
 
@@ -67,6 +68,13 @@ def number(value: float | None, digits: int = 4) -> str:
 def percent(value: float) -> str:
     """26.5 %."""
     return f"{100 * value:.1f} %"
+
+
+def with_options(status: str) -> str:
+    """A fit's status with the names that its parameters have on the command line."""
+    for parameter, option in _OPTIONS.items():
+        status = status.replace(parameter, option)
+    return status
 
 
 def print_json(record: dict[str, Any]) -> None:

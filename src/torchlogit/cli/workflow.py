@@ -16,14 +16,15 @@ from sklearn.pipeline import Pipeline
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
-from torchlogit.cli.show import Waiting
+from torchlogit.cli.show import Waiting, with_options
 from torchlogit.encode import TableEncoder
+from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.prediction import log_probabilities, probabilities
 from torchlogit.progress import told
 from torchlogit.rows import LazyRows
-from torchlogit.sources.files import expand
+from torchlogit.sources.files import expand, fingerprint
 from torchlogit.table import Table
 
 
@@ -40,6 +41,7 @@ class FitRequest:
     tol: float = 1e-6
     device: str = "auto"
     seed: int = 0
+    max_iter: int = 1000
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class FitReport:
     figures: dict[str, Any]  # flat: what --json prints
     notes: dict[str, Any]  # what the model file keeps
     remarks: tuple[str, ...]
+    measured: tuple[Table, Labels, bool]  # rows to report on, their labels, and whether the fit has seen some of them
 
 
 def classifier_of(model: LogisticRegression | Pipeline) -> LogisticRegression:
@@ -101,9 +104,11 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
         "shares": kept.shares.tolist(),
         "threshold": 0.5,
         "data": [str(path) for path in request.data],
+        "fingerprints": [fingerprint(path) for path in expand(request.data)],
         "seed": request.seed,
     }
-    remarks = [*labels.notes, *_repeated_files(request)]
+    remarks = [*labels.notes, *_repeated_files(request), *_hints(model)]
+    measured = (rows, kept, True)
     if request.test:
         other = open_table(request.table, request.test, waiting)
         truth = known_labels(other, labels.classes, against_rest=labels.against_rest)
@@ -112,14 +117,23 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
         shared = _shared_files(request)
         if shared:
             remarks.append(f"{', '.join(shared)}: measured on rows that were fitted, not on new ones")
+        measured = (other, truth, bool(shared))
         notes["test"] = [str(path) for path in request.test]
     elif mask.any():
         truth = Labels(labels.classes, labels.codes[mask])
-        report |= _tested(model, table.select(mask), truth, kept.shares, waiting)
+        measured = (table.select(mask), truth, False)
+        report |= _tested(model, measured[0], truth, kept.shares, waiting)
         notes["test_size"] = request.test_size
     report["seconds_total"] = time.perf_counter() - began
     notes["figures"] = report
-    return FitReport(model, kept, report, notes, tuple(remarks))
+    return FitReport(model, kept, report, notes, tuple(remarks), measured)
+
+
+def _hints(model: LogisticRegression | Pipeline) -> list[str]:
+    """What to look at in the columns."""
+    encoder = encoder_of(model)
+    decisions = [] if encoder is None else encoder.decisions_
+    return [f"{decision.column}: {decision.hint}" for decision in decisions if decision.hint]
 
 
 def _repeated_files(request: FitRequest) -> list[str]:
@@ -139,7 +153,9 @@ def _fit(
     rows: Table, labels: Labels, request: FitRequest, waiting: Waiting
 ) -> tuple[LogisticRegression | Pipeline, float]:
     """The model, and how long its encoder took."""
-    classifier = LogisticRegression(C=request.C, tol=request.tol, random_state=request.seed, device=request.device)
+    classifier = LogisticRegression(
+        C=request.C, tol=request.tol, max_iter=request.max_iter, random_state=request.seed, device=request.device
+    )
     began = time.perf_counter()
     encoder = None if rows.is_sparse else TableEncoder()
     numbers: LazyRows = rows
@@ -199,7 +215,7 @@ def _figures(
         "kkt": classifier.kkt_,
         "excess": classifier.excess_,
         "converged": classifier.converged_,
-        "status": classifier.status_,
+        "status": with_options(classifier.status_),
         "steps": int(classifier.n_iter_[0]),
         "passes": classifier.trace_[-1]["passes"],
         "seconds": seconds,
@@ -212,7 +228,7 @@ def _tested(
     model: LogisticRegression | Pipeline, table: Table, labels: Labels, base: NDArray[np.float64], waiting: Waiting
 ) -> dict[str, Any]:
     waiting.now("predicting")
-    figures = tested_figures(model, table, labels, base)
+    figures = tested_figures(model, table, labels, base, fitting=True)
     return {"n_test": int(labels.codes.size), **figures}
 
 
@@ -222,10 +238,12 @@ def tested_figures(
     labels: Labels,
     base: NDArray[np.float64],
     threshold: float = 0.5,
+    *,
+    fitting: bool = False,
 ) -> dict[str, Any]:
-    """Measures of a model on rows with known labels."""
+    """Measures of a model on rows with known labels; ``fitting`` where its columns may still be chosen."""
     eta, weight = [np.empty((0, classifier_of(model).coef_.shape[0]))], []
-    for piece, batch_weight in predicted_batches(model, table):
+    for piece, batch_weight in predicted_batches(model, table, fitting=fitting):
         eta.append(piece)
         if batch_weight is not None:
             weight.append(batch_weight)
@@ -248,14 +266,14 @@ def chosen_classes(eta: NDArray[np.float64], threshold: float = 0.5) -> NDArray[
     return np.asarray(probabilities(eta)[:, 1] >= threshold, dtype=np.int64)
 
 
-def predicted_batches(model: LogisticRegression | Pipeline, table: Table) -> Any:
+def predicted_batches(model: LogisticRegression | Pipeline, table: Table, *, fitting: bool = False) -> Any:
     """Linear predictors ``(rows, K)`` and weights, block by block."""
     from torchlogit.lazy_prediction import linear_predictor_batches
 
     encoder, classifier = encoder_of(model), classifier_of(model)
     rows: LazyRows = table
     if encoder is not None:
-        rows = encoder.transform(table)
+        rows = EncodedTable(encoder, table, fitting=fitting)
     return linear_predictor_batches(classifier, rows)
 
 

@@ -6,7 +6,6 @@ To add a kind: a frozen dataclass with the members of `Encoding`, a line in `ENC
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils import murmurhash3_32
 
-from torchlogit.encode.parse import ISO, numbers, strings, times
+from torchlogit.encode.parse import ISO, lowered, numbers, strings, times
 from torchlogit.encode.profile import RARE, RARE_FROM, CellError, ColumnProfile
 from torchlogit.encode.text import TextCounter, TextWeigher
 from torchlogit.errors import InputError
@@ -75,12 +74,16 @@ class Numeric:
     scale: float  # 0: constant where it is present, only the marker remains
     marked: bool
     blanks: tuple[str, ...] = ()  # words that mean a missing value
+    notation: str = ""  # how strings are written, if not with digits and a decimal point alone
 
     @classmethod
     def learn(cls, profile: ColumnProfile) -> Numeric:
         """From a profile."""
-        spread, blanks = profile.spread, profile.marks()
-        return cls(profile.name, spread.mean, spread.deviation, profile.missing > 0 or bool(blanks), blanks)
+        spread, reading = profile.measured, profile.reading
+        blanks = profile.marks() if reading is None else ()
+        notation = "" if reading is None else reading.notation
+        marked = profile.missing > 0 or bool(blanks)
+        return cls(profile.name, spread.mean, spread.deviation, marked, blanks, notation)
 
     @property
     def dense(self) -> list[str]:
@@ -92,12 +95,13 @@ class Numeric:
 
     def encode(self, column: pa.Array) -> Encoded:
         """Standardised values."""
-        values, bad = numbers(column)
+        values, bad = numbers(column, self.notation)
         if self.blanks and bad.any():
             bad &= ~np.asarray(pc.is_in(strings(column), value_set=pa.array(self.blanks, pa.string())))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise CellError(row, column[row].as_py(), "a finite number")
+            like = f" written like {self.notation}" if self.notation else ""
+            raise CellError(row, column[row].as_py(), f"a finite number{like}")
         gone = np.isnan(values)
         parts = []
         if self.scale > 0:
@@ -113,7 +117,8 @@ class Numeric:
 
     def describe(self) -> str:
         """In words."""
-        told = f"numeric: minus {self.mean:.6g}, over {self.scale:.6g}" if self.scale > 0 else "numeric: constant"
+        told = f"minus {self.mean:.6g}, over {self.scale:.6g}" if self.scale > 0 else "constant"
+        told = "numeric: " + (f"written like {self.notation}, " if self.notation else "") + told
         blanks = "".join(f"{word!r} or " for word in self.blanks)
         return told + (f"; {blanks}missing: the mean, and a marker" if self.marked else "")
 
@@ -131,14 +136,15 @@ class Boolean:
     @classmethod
     def learn(cls, profile: ColumnProfile) -> Boolean:
         """From a profile; the affirmative of the two levels is the one."""
-        levels = sorted(profile.levels)
+        counts = profile.truths() or profile.levels
+        levels = sorted(counts)
         if len(levels) == 1:  # forced to this kind, or a constant with missing values
             levels = ["", levels[0]]
         if len(levels) > 2:
             raise InputError(f"column '{profile.name}' has {len(levels):,} levels, a boolean column has two")
         if levels[0].casefold() in _AFFIRMATIVE and levels[1].casefold() not in _AFFIRMATIVE:
             levels.reverse()
-        share = profile.levels[levels[1]] / profile.present
+        share = counts[levels[1]] / profile.present
         return cls(profile.name, levels[0], levels[1], share, profile.missing > 0)
 
     @property
@@ -153,8 +159,8 @@ class Boolean:
         """Zeros and ones."""
         text = strings(column)
         one, zero = self.one, self.zero
-        if one.lower() != zero.lower():  # true in one file, "True" in the other
-            one, zero, text = one.lower(), zero.lower(), pc.utf8_lower(text)
+        if lowered(one) != lowered(zero):  # true in one file, "True" in the other
+            one, zero, text = lowered(one), lowered(zero), pc.utf8_lower(text)
         gone = np.asarray(pc.is_null(text))
         ones = np.asarray(pc.fill_null(pc.equal(text, one), False))
         zeros = np.asarray(pc.fill_null(pc.equal(text, zero), False))
@@ -285,7 +291,7 @@ class Date:
 
     def describe(self) -> str:
         """In words."""
-        middle = datetime.date(1970, 1, 1) + datetime.timedelta(days=round(self.mean))
+        middle = np.datetime64(round(self.mean), "D")  # Python's own dates end with the year 9999
         return f"date: days from {middle}, month, weekday" + (", hour" if self.hours else "") + (
             "; missing: the mean, and a marker" if self.marked else ""
         )

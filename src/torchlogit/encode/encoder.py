@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric
 from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.encode.parse import strings
-from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, shown
+from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, Reading, chosen, shown
 from torchlogit.encode.text import TextCounter
 from torchlogit.errors import InputError
 from torchlogit.rows import LazyRows, RowBatch
@@ -44,6 +45,8 @@ class Decision:
         What it becomes, in words.
     features : int
         Number of numeric columns.
+    hint : str, default=""
+        What to look at, or to do about it.
     """
 
     column: str
@@ -51,12 +54,14 @@ class Decision:
     reason: str
     encoding: str
     features: int
+    hint: str = ""
 
     def __str__(self) -> str:
         """A line for people."""
+        hint = f"; {self.hint}" if self.hint else ""
         if self.kind == "drop":
-            return f"{self.column}: left out ({self.reason})"
-        return f"{self.column}: {self.encoding} ({self.features:,} column{'s' if self.features != 1 else ''})"
+            return f"{self.column}: left out ({self.reason}){hint}"
+        return f"{self.column}: {self.encoding} ({self.features:,} column{'s' if self.features != 1 else ''}){hint}"
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -65,8 +70,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     Every column's kind is decided from all of its values, and every decision is recorded in words (``decisions_``):
 
     - *numeric*: minus the mean, over the standard deviation; missing values become the mean and are marked, and so
-      does a word that recurs among many numbers (``-``, ``unknown``);
-    - *boolean* (two levels): 0 or 1;
+      does a word that recurs among many numbers (``-``, ``unknown``); decimal commas, thousands separators, one
+      currency or per cent sign and times of day are read where all values of the column are written so;
+    - *boolean* (two levels, whatever the case of words for true and false): 0 or 1;
     - *category*: one column a level, rare and unseen levels share one, missing is a level; beyond 1,000 levels the
       others are hashed; digits with leading zeros are levels, not numbers;
     - *date*: days, month, weekday and hour;
@@ -167,14 +173,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                     for name, field in zip(names, batch.schema, strict=True)
                 ]
             for profile, column in zip(profiles, batch.columns, strict=True):
-                _show(profile, column)
+                _show(profile, column, place)
         again = [j for j, profile in enumerate(profiles) if profile.undecided]
         if again:
             for j in again:
                 profiles[j] = ColumnProfile(names[j], profiles[j].kind, patient=True)
             for batch in blocks():
                 for j in again:
-                    _show(profiles[j], batch.column(j))
+                    _show(profiles[j], batch.column(j), place)
+        _read_notations(profiles, blocks)
         decided = [self._decide(profile, place) for profile in profiles]
         prose = [j for j, (kind, _) in enumerate(decided) if kind == "text"]
         counters = {j: TextCounter() for j in prose}
@@ -188,10 +195,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             encoding = self._encoding(profile, kind, counters.get(j), place)
             width = 0 if encoding is None else _width(encoding)
             told = "left out" if encoding is None else encoding.describe()
-            if kind in ("category", "text") and reason != _AS_ASKED:
-                told += profile.hint()
+            hint = "" if reason == _AS_ASKED else profile.hint(kind)
             encodings.append(encoding)
-            decisions.append(Decision(profile.name, kind, reason, told, width))
+            decisions.append(Decision(profile.name, kind, reason, told, width, hint))
         self._set(encodings, decisions)
 
     def _set(self, encodings: list[Encoding | None], decisions: list[Decision]) -> None:
@@ -234,13 +240,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     ) -> Encoding | None:
         try:
             if kind == "numeric":
-                if profile.number.bad and not profile.marks():
+                if profile.number.bad and profile.reading is None and not profile.marks():
                     assert profile.number.first is not None
                     raise CellError(*profile.number.first, "a finite number")
-                if not profile.spread.representable:
+                if not profile.measured.representable:
                     raise InputError(
-                        f"column '{profile.name}' holds numbers from {profile.spread.low:g} to "
-                        f"{profile.spread.high:g}, whose spread float64 cannot hold: "
+                        f"column '{profile.name}' holds numbers from {profile.measured.low:g} to "
+                        f"{profile.measured.high:g}, whose spread float64 cannot hold: "
                         "multiply or divide the column by a power of ten"
                     )
                 return Numeric.learn(profile)
@@ -291,7 +297,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             return scipy.sparse.csr_array(scipy.sparse.vstack(pieces, format="csr"))
         return np.concatenate(pieces)
 
-    def encode_batch(self, batch: TableBatch, start: int, place: Place) -> RowBatch:
+    def encode_batch(self, batch: TableBatch, start: int, place: Place, *, fitting: bool = False) -> RowBatch:
         """One block of a table.
 
         Parameters
@@ -301,6 +307,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             Number of its first row, over all files.
         place : callable
             Says where a row stands.
+        fitting : bool, default=False
+            Whether the rows belong to the fit, so that columns may still be left out of it.
         """
         dense: list[NDArray[np.float64]] = []
         sparse: list[scipy.sparse.csr_array] = []
@@ -314,7 +322,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             try:
                 part = encoding.encode(batch.columns.column(decision.column if by_name else j))
             except CellError as error:
-                raise _cell_message(error, decision.column, place(start + error.row), decision.kind) from None
+                fitted_as = None if fitting else decision.kind
+                raise _cell_message(error, decision.column, place(start + error.row), fitted_as) from None
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 kind = batch.columns.column(decision.column if by_name else j).type
                 raise InputError(
@@ -413,16 +422,31 @@ def _table_blocks(table: Table) -> Iterator[pa.RecordBatch]:
     return even_blocks(batch.columns.select(names) for batch in table.table_batches())
 
 
-def _show(profile: ColumnProfile, column: pa.Array) -> None:
+def _show(profile: ColumnProfile, column: pa.Array, place: Place) -> None:
     try:
         profile.add(column)
-    except (TypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        what = f"is {error}" if isinstance(error, TypeError) else f"holds {column.type}"
+    except (TypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        file, name = place(0).split(", row")[0], profile.name
+        of = "" if file == _row_of_frame(0) else f" of {file}"
         raise InputError(
-            f"column '{profile.name}' {what}, which cannot be encoded"
+            f"column '{name}'{of} holds {column.type}, which cannot be encoded"
             + (f" as {profile.wanted}" if profile.wanted else "")
-            + ": leave it out (drop), or spread it over several columns first"
+            + f": leave it out (--drop {shlex.quote(name)}, or kinds={{{name!r}: 'drop'}}), or spread it over several "
+            "columns first"
         ) from None
+
+
+def _read_notations(profiles: list[ColumnProfile], blocks: Blocks) -> None:
+    """Another look at columns that may be numbers written in some other way."""
+    readings = {j: [Reading(name) for name in profile.notations()] for j, profile in enumerate(profiles)}
+    readings = {j: some for j, some in readings.items() if some}
+    for batch in blocks() if readings else ():
+        for j, some in readings.items():
+            text = strings(batch.column(j))
+            for reading in some:
+                reading.add(text)
+    for j, some in readings.items():
+        profiles[j].reading = chosen(some)
 
 
 def _row_of_frame(row: int) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from torchlogit.file_table import FileTable
 from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.selection import Selection
 from torchlogit.table import Table, TableBatch
 
 if TYPE_CHECKING:
@@ -47,6 +49,13 @@ def _joined(batches: list[TableBatch]) -> TableBatch:
     return TableBatch(columns, first.file, first.start, together("target"), together("weight"), together("offset"))
 
 
+def _with_used_columns(encoder: TableEncoder, table: Table) -> Table:
+    """The same rows without columns that the encoder leaves out: they need not be read, and may hold anything."""
+    used = set(encoder.feature_columns_)
+    others = [name for name in table.columns if name not in used]
+    return table.without(others) if others and used and isinstance(table, FileTable | Selection) else table
+
+
 class EncodedTable(LazyRows):
     """What `TableEncoder.transform` makes of a scan. Carries its target, weight and offset.
 
@@ -55,11 +64,14 @@ class EncodedTable(LazyRows):
     encoder : TableEncoder
         Fitted.
     table : Table
+    fitting : bool, default=False
+        Whether the rows belong to a fit that is under way, if only to be held out.
     """
 
-    def __init__(self, encoder: TableEncoder, table: Table) -> None:
-        self.encoder, self.table = encoder, table
+    def __init__(self, encoder: TableEncoder, table: Table, *, fitting: bool = False) -> None:
         encoder.check_columns(table)
+        self.encoder, self.fitting = encoder, fitting
+        self.table = _with_used_columns(encoder, table)
 
     @property
     def feature_names(self) -> list[str]:
@@ -94,7 +106,7 @@ class EncodedTable(LazyRows):
         """All rows in order, encoded block by block."""
         start = 0
         for batch in gathered(self.table.table_batches()):
-            yield self.encoder.encode_batch(batch, start, self.table.place)
+            yield self.encoder.encode_batch(batch, start, self.table.place, fitting=self.fitting)
             start += batch.rows
 
     def __repr__(self) -> str:

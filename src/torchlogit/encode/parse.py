@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from torchlogit.encode.notation import rewritten
+
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _ZONE = r" ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)"
 _ISO_TIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(" + _ZONE + r")?)?$"
@@ -32,8 +34,14 @@ _DATE_FORMATS = (
     "%b %d, %Y",
 )
 _CLOCK_FORMATS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-TIME_FORMATS = (*(date + clock for clock in _CLOCK_FORMATS for date in _DATE_FORMATS), "%Y%m%dT%H%M%S")
+_MAIL_FORMATS = tuple(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("GMT", "UTC", "+0000"))
+TIME_FORMATS = (
+    *(date + clock for clock in _CLOCK_FORMATS for date in _DATE_FORMATS),
+    "%Y%m%dT%H%M%S",
+    *_MAIL_FORMATS,
+)
 _SHAPES = {"%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{1,2}", "%b": r"[A-Za-z]{3,9}", "%d": r"(?P<day>\d{1,2})"}
+_SHAPES |= {"%a": "[A-Za-z]{3}"}
 _SHAPES |= {"%H": r"\d{1,2}", "%I": r"\d{1,2}", "%M": r"\d{2}", "%S": r"\d{2}", "%p": "[AaPp][Mm]"}
 _TIGHT = {"%m": r"\d{2}", "%d": r"(?P<day>\d{2})", "%H": r"\d{2}"}  # where nothing stands between two numbers
 
@@ -87,14 +95,26 @@ def written(value: Any) -> str | None:
     return str(value)
 
 
-def numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values as float64 with NaN where missing or unreadable, and which are unreadable (or infinite)."""
+def lowered(word: str) -> str:
+    """In lower case as Arrow has it, letter by letter: Python ends a Greek word in another sigma."""
+    return str(pc.utf8_lower(pa.scalar(word, pa.string())).as_py())
+
+
+def numbers(column: pa.Array, notation: str = "") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values as float64 with NaN where missing or unreadable, and which are unreadable (or infinite).
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+    notation : str, optional
+        How strings are written, if not with digits and a decimal point alone.
+    """
     column = decoded(column)
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan), np.zeros(len(column), dtype=bool)
     if is_text(kind):
-        return _parsed_numbers(strings(column))
+        return _parsed_numbers(strings(column), notation)
     if pa.types.is_duration(kind) or pa.types.is_time(kind):
         unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
         whole = pc.cast(column, pa.int32() if kind.bit_width == 32 else pa.int64())
@@ -109,12 +129,13 @@ def _floats(column: pa.Array) -> NDArray[np.float64]:
     return np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _parsed_numbers(text: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _parsed_numbers(text: pa.Array, notation: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    plain = rewritten(text, notation) if notation else text
     try:
-        values = _floats(text)
+        values = _floats(plain)
     except pa.ArrowInvalid:
-        fits = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
-        bare = pc.replace_substring_regex(text, r"^\+", "")
+        fits = pc.fill_null(pc.match_substring_regex(plain, _NUMBER), False)
+        bare = pc.replace_substring_regex(plain, r"^\+", "")
         values = _floats(pc.if_else(fits, bare, pa.scalar(None, pa.string())))
     present = np.asarray(pc.is_valid(text))
     bad = present & ~np.isfinite(values)
@@ -132,9 +153,18 @@ def time_formats(sample: list[str], strays: int = 0) -> list[str]:
     if not sample:
         return []
     array = pa.array(sample, pa.string())
-    shapes = {ISO: _ISO_TIME} | {form: _shape(form) for form in TIME_FORMATS}
-    fitting = [form for form, shape in shapes.items() if _fits(re.compile(shape), sample, strays)]
+    fitting = [form for form, shape in _date_shapes().items() if _fits(shape, sample, strays)]
     return [form for form in fitting if times(array, form)[1].sum() <= strays]
+
+
+def date_formats(value: str) -> list[str]:
+    """Formats of dates that a string has the shape of."""
+    return [form for form, shape in _date_shapes().items() if shape.match(value)]
+
+
+@cache
+def _date_shapes() -> dict[str, re.Pattern[str]]:
+    return {form: re.compile(shape) for form, shape in [(ISO, _ISO_TIME), *((f, _shape(f)) for f in TIME_FORMATS)]}
 
 
 def _fits(shape: re.Pattern[str], sample: list[str], strays: int) -> bool:

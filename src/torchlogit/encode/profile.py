@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from torchlogit.encode.parse import decoded, is_number, is_text, is_time, numbers, strings, time_formats, times
+from torchlogit.encode.notation import DECIMAL_COMMA, candidates, grouped, is_clock, needs_proof
+from torchlogit.encode.parse import (
+    date_formats,
+    decoded,
+    is_number,
+    is_text,
+    is_time,
+    lowered,
+    numbers,
+    strings,
+    time_formats,
+    times,
+)
 
 KINDS = ("numeric", "boolean", "category", "date", "text", "drop")
 
@@ -29,6 +42,13 @@ RARE_FROM = 100  # in tables of at least this many rows
 _CODE = r"^0[0-9]+$"
 _MARKS = 3  # so many different words among numbers, at most, are taken for signs of missing values,
 _NUMBERS_AMONG_MARKS = 50  # if there are more different numbers than this
+_ODD_KEPT = 100  # values that are no numbers, from which is guessed how numbers may be written
+_SURELY_GROUPED = 50  # so many numbers with a comma and three digits, and none with one or two, are no decimals
+_LEVELS_OF_CLOCKS = 24  # times of day that are so few stay levels
+_LOOKED_AT = 1 << 20  # whole numbers of which is known whether they are all different
+_TRUTHS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+_MOST_SPELLINGS = 32  # of two words for true and false
+_YEARS = (1, 9999)  # that people write
 _NOT_FINITE = re.compile(r"[+-]?(inf|infinity|[\d.]+e\+?\d+)", re.IGNORECASE)
 _SIGN = r"[$€£¥₹%]"
 _DECORATED = re.compile(
@@ -128,6 +148,76 @@ class _Readable:
 
 
 @dataclass(slots=True)
+class Reading:
+    """A column's strings read in one notation, which fits if it reads all of them. See `chosen`."""
+
+    notation: str
+    spread: Spread = field(default_factory=Spread)
+    fits: bool = True
+    grouped: int = 0
+    bare: int = 0  # numbers but 0 without anything between groups of digits
+    proven: bool = False  # whether a decimal comma must be one
+
+    def add(self, text: pa.Array) -> None:
+        """Learn from the next block."""
+        if not self.fits or text.null_count == len(text):
+            return
+        values, bad = numbers(text, self.notation)
+        self.fits = not bad.any()
+        if not self.fits:
+            return
+        self.spread.add(values)
+        between = np.asarray(pc.fill_null(grouped(text, self.notation), False))
+        self.grouped += int(between.sum())
+        self.bare += int((~between & (np.nan_to_num(values) != 0)).sum())
+        self.proven = self.proven or bool(pc.any(pc.match_substring_regex(text, DECIMAL_COMMA)).as_py())
+
+
+def chosen(readings: list[Reading]) -> Reading | None:
+    """The reading that is meant, None where none fits or two that fit would give different numbers.
+
+    Where 1,234 may be a thousand or a little more than one, it is a thousand if there are many such numbers and none
+    with one or two digits after the comma, or if all are such: then both readings are the same column in other units.
+    """
+    fitting = [reading for reading in readings if reading.fits and reading.spread.count]
+    if not fitting:
+        return None
+    first = fitting[0]
+    if any((r.spread.low, r.spread.high, r.spread.mean) != (first.spread.low, first.spread.high, first.spread.mean)
+           for r in fitting):  # fmt: skip
+        first = max(fitting, key=lambda reading: reading.grouped)
+        return first if not first.bare or first.grouped >= _SURELY_GROUPED else None
+    return None if needs_proof(first.notation) and not (first.grouped or first.proven) else first
+
+
+@dataclass(slots=True)
+class _Different:
+    """Whether whole numbers are all different, of the first ones."""
+
+    yes: bool = True
+    count: int = 0
+    known: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # sorted
+    fresh: list[NDArray[np.float64]] = field(default_factory=list)
+    waiting: int = 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Look at some more."""
+        if not self.yes or self.count >= _LOOKED_AT:
+            return
+        self.fresh.append(values)
+        self.count, self.waiting = self.count + values.size, self.waiting + values.size
+        if self.waiting > self.known.size:
+            self.settle()
+
+    def settle(self) -> bool:
+        """Compare what has not been compared."""
+        known = np.sort(np.concatenate([self.known, *self.fresh]))
+        self.yes = self.yes and bool((known[1:] != known[:-1]).all())
+        self.known, self.fresh, self.waiting = known if self.yes else np.empty(0), [], 0
+        return self.yes
+
+
+@dataclass(slots=True)
 class ColumnProfile:
     """Facts about one column. Feed it every block with `add`, then ask `decide`.
 
@@ -162,6 +252,9 @@ class ColumnProfile:
     plain: int = 0
     integers: bool = True
     running: bool = True
+    different: _Different = field(default_factory=_Different)
+    odd: list[str] = field(default_factory=list)  # the first strings that are no plain numbers
+    reading: Reading | None = None  # what another look made of them
     _last: float = math.nan
     _early: list[tuple[pa.Array, int]] | None = field(default_factory=list)  # strings until `_SAMPLE` are there
     _early_present: int = 0
@@ -201,13 +294,21 @@ class ColumnProfile:
         here = int((~np.isnan(values)).sum())
         self.missing += len(column) - here - int(bad.sum())
         self.number.see(bad, here + int(bad.sum()), column, start)
+        self._keep_odd(column, bad)
         self._watch(values)
+
+    def _keep_odd(self, column: pa.Array, bad: NDArray[np.bool_]) -> None:
+        wanted = _ODD_KEPT - len(self.odd)
+        if wanted and bad.any() and is_text(column.type):
+            self.odd += strings(column.take(np.flatnonzero(bad)[:wanted])).to_pylist()
 
     def _watch(self, values: NDArray[np.float64]) -> None:
         """Spread, whether all are whole numbers, and whether they only count the rows."""
         self.spread.add(values)
         if self.integers:
-            self.integers = bool((values[~np.isnan(values)] % 1 == 0).all())
+            known = values[~np.isnan(values)]
+            self.integers = bool((known % 1 == 0).all())
+            self.different.add(known)
         if self.running and values.size:
             before = np.concatenate([[-math.inf if math.isnan(self._last) else self._last], values[:-1]])
             self.running = self.integers and bool((values > before).all())
@@ -232,6 +333,7 @@ class ColumnProfile:
         if self.wanted is None and not self.categorical and not self.number.hopeless():
             values, bad = numbers(text)
             self.number.see(bad, len(present), text, start)
+            self._keep_odd(text, bad)
             self._watch(values)
             self.codes += pc.sum(pc.match_substring_regex(present, _CODE)).as_py()
         if self.wanted in (None, "date"):
@@ -299,6 +401,33 @@ class ColumnProfile:
         """Whether a second, patient profile must count the levels: what began as numbers or dates is neither."""
         return self.postponed and not self._numeric() and not any(seen.meant() for seen in self.formats.values())
 
+    def notations(self) -> list[str]:
+        """Ways to write numbers that may read the whole column; whether they do, a look at all values tells."""
+        least = 2 if self.wanted is None else 1  # a stray is no notation
+        if self.wanted not in (None, "numeric") or self.categorical or self.number.bad < least:
+            return []
+        few = self.wanted is None and not self.forgotten and self.distinct <= _LEVELS_OF_CLOCKS
+        return [name for name in candidates(self.odd) if not (few and is_clock(name))]
+
+    @property
+    def measured(self) -> Spread:
+        """Of the numbers, in whichever way they are read."""
+        return self.spread if self.reading is None else self.reading.spread
+
+    def truths(self) -> Counter[str] | None:
+        """Levels in lower case, where they are words for true and false that differ in case."""
+        if self.forgotten or len(self.levels) > _MOST_SPELLINGS:
+            return None
+        if self.wanted is not None and len(self.levels) == 2:  # it was asked for these two
+            return None
+        folded: Counter[str] = Counter()
+        for level, count in self.levels.items():
+            folded[lowered(level)] += count
+        known = any(folded.keys() <= words for words in _TRUTHS)
+        # "y" and "Y" alone may be two things; True and true are one for everybody who reads tables.
+        whole = len(folded) == 2 or folded.keys() <= _TRUTHS[0]
+        return folded if known and whole and len(folded) < len(self.levels) else None
+
     def _numeric(self) -> bool:
         return self.number.meant() and not self.categorical and not self._coded()
 
@@ -320,12 +449,19 @@ class ColumnProfile:
             return ("drop", "constant") if self._constant(self.stamps[""]) else ("date", "a date column")
         if pa.types.is_boolean(self.kind):
             return ("drop", "constant") if self.distinct == 1 and not self.missing else ("boolean", "true or false")
+        if self.reading is not None:
+            return self._decide_reading(self.reading)
         if self._numeric() or (_measured(self.kind) and not self.categorical):
             return self._decide_number()
         return self._decide_string()
 
     def _constant(self, spread: Spread) -> bool:
         return spread.low == spread.high and not self.missing
+
+    def _decide_reading(self, reading: Reading) -> tuple[str, str]:
+        if self._constant(reading.spread):
+            return "drop", f"constant ({shown(self.odd[0])})"
+        return "numeric", f"numbers written like {reading.notation}" + self._missing_words()
 
     def _decide_number(self) -> tuple[str, str]:
         if self.number.bad:
@@ -351,19 +487,22 @@ class ColumnProfile:
                 return "date", f"dates ({form})" + self._missing_words()
         if self.marks():
             return self._decide_marked()
-        if self.distinct == 1 and not self.missing:
-            return "drop", f"constant ({shown(next(iter(self.levels)))})"
+        truths = self.truths()
+        if (len(truths or self.levels)) == 1 and not self.missing:
+            return "drop", f"constant ({shown(next(iter(truths or self.levels)))})"
+        if truths is not None:
+            return "boolean", f"two levels in {self.distinct} spellings" + self._missing_words()
         if self.distinct == 2 and not self.forgotten:
             return "boolean", "two levels" + self._missing_words()
         unique = self.distinct >= 0.95 * self.counted
         if unique and self.plain == self.present and self.present >= _LEAST_NUMERIC:
-            return "drop", "different in nearly every row, an identifier" + self.hint()
+            return "drop", "different in nearly every row, an identifier"
         words = self.words / self.present
         many = self.forgotten or self.distinct > max(50, 0.1 * self.present)
         if many and (words >= 4 or (words >= 2 and (unique or self.distinct > 0.5 * self.present))):
             return "text", f"{words:.0f} words a row" + self._missing_words()
         if self.rows >= RARE_FROM and not self.missing and max(self.levels.values()) < RARE:
-            return "drop", f"no value occurs {RARE} times" + self.hint()
+            return "drop", f"no value occurs {RARE} times"
         return "category", f"{self.distinct:,} levels" + self._missing_words()
 
     def marks(self) -> tuple[str, ...]:
@@ -385,14 +524,66 @@ class ColumnProfile:
         told = " and ".join(repr(word) for word in self.marks())
         return "numeric", f"numbers; {told} ({self.number.bad:,} values) taken for missing" + self._missing_words()
 
-    def hint(self) -> str:
-        """What to do about numbers that are not written as such: with signs, or commas in them."""
+    def hint(self, kind: str) -> str:
+        """What a person should look at, of a column that became this kind; often nothing."""
+        if kind == "numeric":
+            return self._hint_of_numbers()
+        if kind == "date":
+            return self._hint_of_dates()
+        if kind in ("category", "text", "drop"):
+            return self._hint_of_decorated() or self._hint_of_strays() or self._hint_of_mixed_dates()
+        return ""
+
+    def _hint_of_numbers(self) -> str:
+        if self.reading is not None:
+            value = numbers(pa.array(self.odd[:1], pa.string()), self.reading.notation)[0][0]
+            unit = " seconds" if is_clock(self.reading.notation) else ""
+            return f"{shown(self.odd[0])} is read as {value:.15g}{unit}"
+        if self.integers and self.spread.count >= _LEAST_NUMERIC and self.different.settle():
+            return f"all different whole numbers: an identifier? leave it out with --drop {shlex.quote(self.name)}"
+        return ""
+
+    def _hint_of_dates(self) -> str:
+        known = [self.stamps[form] for form, seen in self.formats.items() if seen.meant()]
+        if not known or not known[0].count:
+            return ""
+        low, high = (np.datetime64(int(second), "s").astype("datetime64[Y]").astype(int) + 1970
+                     for second in (known[0].low, known[0].high))  # fmt: skip
+        if low >= _YEARS[0] and high <= _YEARS[1]:
+            return ""
+        return f"dates from the year {low} to {high}: is the unit of the column right (seconds, milliseconds)?"
+
+    def _hint_of_decorated(self) -> str:
+        """Numbers that are not written as such: with signs, or commas in them."""
         sample = list(self.levels)[:1000]
         decorated = [level for level in sample if _DECORATED.fullmatch(level) and not _UNDECORATED.fullmatch(level)]
         read = sum(_DECORATED.fullmatch(level) is not None for level in sample)
         if not decorated or read < 0.95 * len(sample):
             return ""
-        return f"; to use it as a number, write {decorated[0]!r} with digits and a decimal point alone"
+        return f"to use it as a number, write {decorated[0]!r} with digits and a decimal point alone"
+
+    def _hint_of_strays(self) -> str:
+        """Numbers with so many other values among them that they are levels."""
+        mostly = self.number.good >= 0.95 * self.present and self.number.bad and not self.number.hopeless()
+        if not mostly or self.distinct <= _NUMBERS_AMONG_MARKS or self._coded():
+            return ""
+        odd = self.odd[0]
+        token = shlex.quote(odd) if len(odd) <= 60 else "VALUE"
+        return (
+            f"{self.number.good:,} of {self.present:,} values are numbers and {shown(odd)} is none: to use it as a "
+            f"number, correct such values or declare them as missing (--na {token})"
+        )
+
+    def _hint_of_mixed_dates(self) -> str:
+        sample = list(self.levels)[:_SAMPLE]
+        forms = date_formats(sample[0]) if len(sample) > _LEAST_NUMERIC else []
+        if not forms:
+            return ""
+        formats = [set(date_formats(level)) for level in sample]
+        other = next((level for level, own in zip(sample, formats, strict=True) if not own & set(forms)), None)
+        if other is None or not all(formats):
+            return ""
+        return f"dates in several formats, such as {sample[0]!r} and {other!r}: to use them, write all in one"
 
     def _missing_words(self) -> str:
         return f", {self.missing:,} missing" if self.missing else ""

@@ -171,7 +171,7 @@ def _blocks(encoder: TableEncoder, X: Any) -> tuple[Iterator[TableBatch], Callab
 
 def _values(column: pa.Array, kind: NumberColumn | WordColumn) -> NDArray[Any]:
     if isinstance(kind, NumberColumn):
-        return numbers(column)[0] if kind.kind == "numeric" else times(column, kind.form or ISO)[0]
+        return numbers(column, kind.form)[0] if kind.kind == "numeric" else times(column, kind.form or ISO)[0]
     return np.asarray(strings(column).fill_null("").to_numpy(zero_copy_only=False), dtype=object)
 
 

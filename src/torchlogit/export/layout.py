@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from torchlogit.encode import TableEncoder
 from torchlogit.encode.columns import MOST_LEVELS, Boolean, Category, Date, Numeric, Text
+from torchlogit.encode.parse import lowered
 from torchlogit.errors import InputError
 
 DAY = 86_400.0
@@ -30,7 +31,7 @@ class NumberColumn:
     name : str
     kind : {'numeric', 'date'}
     form : str
-        How a date was written in the training table.
+        How a date, or a number with signs or commas in it, was written in the training table.
     unit, mean, scale : float
     value_at, marker_at : int
         Features; ``len(features)`` where there is none.
@@ -48,7 +49,8 @@ class NumberColumn:
     def record(self) -> dict[str, Any]:
         """For JSON."""
         if self.kind == "numeric":
-            return {"name": self.name, "kind": self.kind, "missing": "NaN"}
+            record = {"name": self.name, "kind": self.kind, "missing": "NaN"}
+            return record | ({"written_like": self.form} if self.form else {})
         return {"name": self.name, "kind": self.kind, "unit": "seconds since 1970-01-01T00:00:00, UTC where the column "
                 "has a zone", "format": self.form or "a timestamp", "missing": "NaN"}  # fmt: skip
 
@@ -153,7 +155,8 @@ class _Builder:
         value = dense if varies else self.nowhere
         marker = dense + varies if encoding.marked else self.nowhere
         scale = encoding.scale if varies else 1.0
-        self.columns.append(NumberColumn(encoding.name, "numeric", "", 1.0, encoding.mean, scale, value, marker))
+        form = encoding.notation
+        self.columns.append(NumberColumn(encoding.name, "numeric", form, 1.0, encoding.mean, scale, value, marker))
 
     def date(self, encoding: Date, dense: int, coded: int) -> None:
         marker = dense + 1 if encoding.marked else self.nowhere
@@ -168,8 +171,8 @@ class _Builder:
 
     def boolean(self, encoding: Boolean, dense: int) -> None:
         zero, one = encoding.zero, encoding.one
-        fold = zero.lower() != one.lower()
-        zero, one = (zero.lower(), one.lower()) if fold else (zero, one)
+        fold = lowered(zero) != lowered(one)
+        zero, one = (lowered(zero), lowered(one)) if fold else (zero, one)
         levels: list[tuple[str, Slot]] = [(zero, ())] * bool(zero) + [(one, ((dense, 1.0),))]
         share: Slot = ((dense, encoding.share),)
         gone: Slot = (*share, (dense + 1, 1.0)) if encoding.marked else share

@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from torchlogit.encode.parse import lowered
 from torchlogit.export.layout import DAY, Layout, WordColumn
 from torchlogit.export.onnx_nodes import Graph
 from torchlogit.prediction import Solution
@@ -78,9 +79,9 @@ def _word_slot(graph: Graph, column: WordColumn) -> str:
 def _capitals() -> dict[str, list[str]]:
     """For a letter in lower case, what turns into it and is not ASCII: the capital sharp s, the kelvin sign."""
     found: dict[str, list[str]] = {}
-    for letter in map(chr, range(128, 0x1F000)):  # scripts with two cases end before
+    for letter in map(chr, (*range(128, 0xD800), *range(0xE000, 0x1F000))):  # scripts with two cases end before
         if letter.lower() != letter:
-            found.setdefault(letter.lower(), []).append(letter)
+            found.setdefault(lowered(letter), []).append(letter)
     return found
 
 

@@ -68,14 +68,31 @@ def read_head(path: Path, name: str, separator: str | None) -> Head:
         with Bytes(path, name) as stream:
             data = stream.read(size)
             complete = len(data) < size
-        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise InputError(f"{name} is UTF-16, not UTF-8; save it as UTF-8")
+        encoding = _wide_encoding(data)
+        if encoding:
+            raise InputError(f"{name} is {encoding}, not UTF-8; save it as UTF-8")
+        if b"\0" in data:
+            check_bytes(path, name)
         mark = len(BOM) if data.startswith(BOM) else 0
         cut = len(data) if complete else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         text = data[mark:cut].decode("utf-8", "surrogateescape")
         if complete or size >= _WIDEST_RECORD or _second_record(text, separator):
             return Head(text, complete, mark)
         size *= 4
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-32 or UTF-16, by the mark at the start or by the zero bytes that letters have there."""
+    if data[:4] in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "UTF-32"
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "UTF-16"
+    zeros = [not byte for byte in data[:4]]
+    if len(zeros) < 4 or sum(zeros) not in (2, 3):
+        return None
+    if zeros in ([False, True, True, True], [True, True, True, False]):
+        return "UTF-32"
+    return "UTF-16" if zeros in ([False, True] * 2, [True, False] * 2) else None
 
 
 def _second_record(text: str, separator: str | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -19,6 +20,7 @@ import pyarrow as pa
 from torchlogit.errors import InputError
 
 BLOCK_BYTES = 1 << 20
+_LOOK = 1 << 16
 
 _SUFFIXES = {
     "CSV": (".csv", ".tsv", ".txt", ".data"),
@@ -112,6 +114,8 @@ def _check_file(text: str) -> None:
         example = path / f"*{suffixes[0] if suffixes else '.csv'}"
         raise InputError(f"{text} is a directory; name its files, for example '{example}'")
     if path.exists():
+        if not path.is_file():  # a pipe can be read once, and models take several reads
+            raise InputError(f"{text} is a pipe or a device, which cannot be read again; save it to a file first")
         return
     folder = path.parent
     if not folder.is_dir():
@@ -119,6 +123,15 @@ def _check_file(text: str) -> None:
     close = nearest(path.name, sorted(os.listdir(folder)))
     meant = f"; did you mean {folder / close}?" if close else "; check the name and the folder"
     raise InputError(f"there is no file {text}{meant}")
+
+
+def fingerprint(path: Path) -> str:
+    """By which a file is known again, under whatever name: its size, its beginning and its end."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        begins = file.read(_LOOK)
+        file.seek(max(size - _LOOK, 0))
+        return hashlib.sha256(b"%d %b%b" % (size, begins, file.read(_LOOK))).hexdigest()[:32]
 
 
 def display_names(paths: Sequence[Path]) -> list[str]:

@@ -102,12 +102,11 @@ class LabelReader:
             return _numbers(values)
         if self._typed:
             return _objects(values)
-        numeric = [value for value in values if _FLOAT.fullmatch(value)]
-        others = [value for value in values if not _FLOAT.fullmatch(value)]
-        if not numeric:
+        others = [value for value in values if not _is_finite(value)]
+        if len(others) == len(values) and not any(_FLOAT.fullmatch(value) for value in others):
             return _objects(values)
         if others:
-            if all(_NOT_FINITE.fullmatch(value) for value in others):
+            if all(_NOT_FINITE.fullmatch(value) or _FLOAT.fullmatch(value) for value in others):
                 row = int(np.argmax(codes == self._values[others[0]]))
                 file = int(np.searchsorted(np.cumsum(self._counts), row, side="right"))
                 raise self._not_finite(file, row - sum(self._counts[:file]), others[0])
@@ -123,6 +122,11 @@ class LabelReader:
             f"{self._place(file, row)} has the label '{value}' in column '{self.column}', which is not finite; "
             "correct it or remove the row"
         )
+
+
+def _is_finite(value: str) -> bool:
+    """Whether this is a number that float64 can hold: 1e999 is none."""
+    return _FLOAT.fullmatch(value) is not None and math.isfinite(float(value))
 
 
 def _comparable(column: pa.Array, name: str) -> pa.Array:

@@ -40,13 +40,16 @@ def plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column if column.type.equals(kind) else column.cast(kind, safe=False)
 
 
-def _plain_schema(schema: pa.Schema, name: str) -> pa.Schema:
-    seen: set[str] = set()
-    for column in schema.names:
-        if column in seen:
-            raise InputError(f"{name} has two columns named '{column}'; rename one and write the file again")
-        seen.add(column)
-    return pa.schema([(field.name, plain_type(field.type)) for field in schema if field.name != _PANDAS_INDEX])
+def _plain_schema(schema: pa.Schema, name: str) -> tuple[pa.Schema, dict[str, str]]:
+    """The columns that are features, and what each is called in the file: one without a name is numbered, as in CSV."""
+    stored: dict[str, str] = {}
+    for j, column in enumerate(schema.names):
+        known = column or f"column_{j}"
+        if known in stored:
+            raise InputError(f"{name} has two columns named '{known}'; rename one and write the file again")
+        stored[known] = column
+    stored.pop(_PANDAS_INDEX, None)
+    return pa.schema([(known, plain_type(schema.field(column).type)) for known, column in stored.items()]), stored
 
 
 @contextmanager
@@ -88,7 +91,7 @@ class ParquetFile:
         with _arrow_errors(name, "Parquet"), self._open() as file:
             self._rows = int(file.metadata.num_rows)
             schema = file.schema_arrow
-        self.schema = _plain_schema(schema, name)
+        self.schema, self._stored = _plain_schema(schema, name)
 
     def _open(self) -> Any:
         # buffer_size: a column chunk is read in pieces, not as a whole
@@ -107,8 +110,9 @@ class ParquetFile:
         names, types = list(columns), [self.schema.field(name).type for name in columns]
         done = 0
         with _arrow_errors(self.name, "Parquet"), self._open() as file:
-            for block in file.iter_batches(_rows_of(self._block_bytes, len(names)), columns=names):
-                decoded = [plain(block.column(name), kind) for name, kind in zip(names, types, strict=True)]
+            stored = [self._stored[name] for name in names]
+            for block in file.iter_batches(_rows_of(self._block_bytes, len(names)), columns=stored):
+                decoded = [plain(block.column(name), kind) for name, kind in zip(stored, types, strict=True)]
                 done += block.num_rows
                 yield pa.RecordBatch.from_arrays(decoded, names=names), done / max(self._rows, 1)
         if done != self._rows:
@@ -136,7 +140,7 @@ class ArrowFile:
             self._stream = file.read(6) != b"ARROW1"
         with _arrow_errors(name, "Arrow"), pa.memory_map(str(path)) as mapped:
             reader = pa.ipc.open_stream(mapped) if self._stream else pa.ipc.open_file(mapped)
-            self.schema = _plain_schema(reader.schema, name)
+            self.schema, self._stored = _plain_schema(reader.schema, name)
             self._all = reader.schema.names
 
     def known_rows(self) -> None:
@@ -159,13 +163,14 @@ class ArrowFile:
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Blocks of these columns, in their own types."""
         names, types = list(columns), [self.schema.field(name).type for name in columns]
-        options = pa.ipc.IpcReadOptions(included_fields=[self._all.index(name) for name in names])
+        stored = [self._stored[name] for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=[self._all.index(name) for name in stored])
         rows, last = _rows_of(self._block_bytes, len(names)), 0.0
         with _arrow_errors(self.name, "Arrow"):
             for whole, share in self._raw_batches(options):
                 for start in range(0, whole.num_rows, rows):
                     block = whole.slice(start, rows)
-                    decoded = [plain(block.column(name), kind) for name, kind in zip(names, types, strict=True)]
+                    decoded = [plain(block.column(name), kind) for name, kind in zip(stored, types, strict=True)]
                     part = min(start + rows, whole.num_rows) / whole.num_rows
                     yield pa.RecordBatch.from_arrays(decoded, names=names), last + (share - last) * part
                 last = share
