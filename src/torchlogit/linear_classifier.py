@@ -235,6 +235,7 @@ class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         Examples
         --------
         >>> import numpy as np
+        >>> from torchlogit import LogisticRegression
         >>> clf = LogisticRegression().fit([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0]], [0, 1, 1])
         >>> parts = clf.explain([[3.0, 2.0]])
         >>> parts.shape, bool(np.isclose(parts.sum(), clf.decision_function([[3.0, 2.0]])[0]))

@@ -51,26 +51,31 @@ class Coordinates:
 
     def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
-        w = u[..., :-1] / self.scale[lanes][:, None]
-        intercept = u[..., -1] - (self.centre[lanes][:, None] * w).sum(-1)
-        return torch.cat([w, intercept[..., None]], dim=-1)
+        centre, scale = self._of(lanes)
+        w = u[..., :-1] / scale
+        return torch.cat([w, u[..., -1:] - (centre * w).sum(-1, keepdim=True)], dim=-1)
 
     def from_raw(self, theta: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `to_raw`."""
-        intercept = theta[..., -1] + (self.centre[lanes][:, None] * theta[..., :-1]).sum(-1)
-        return torch.cat([theta[..., :-1] * self.scale[lanes][:, None], intercept[..., None]], dim=-1)
+        centre, scale = self._of(lanes)
+        intercept = theta[..., -1:] + (centre * theta[..., :-1]).sum(-1, keepdim=True)
+        return torch.cat([theta[..., :-1] * scale, intercept], dim=-1)
 
     def gradient_to_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """A gradient in standardised units to the one in raw coefficients: the inverse transpose of `to_raw`."""
-        intercept = gradient[..., -1:]
-        raw = gradient[..., :-1] * self.scale[lanes][:, None] + self.centre[lanes][:, None] * intercept
-        return torch.cat([raw, intercept], dim=-1)
+        (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
+        return torch.cat([gradient[..., :-1] * scale + centre * intercept, intercept], dim=-1)
 
     def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `gradient_to_raw`."""
-        intercept = gradient[..., -1:]
-        own = (gradient[..., :-1] - self.centre[lanes][:, None] * intercept) / self.scale[lanes][:, None]
-        return torch.cat([own, intercept], dim=-1)
+        (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
+        return torch.cat([(gradient[..., :-1] - centre * intercept) / scale, intercept], dim=-1)
+
+    def _of(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and scale of these lanes, ``(M or 1, 1, p)``."""
+        if self.scale.shape[0] == 1:  # a plain fit: no gather, which small problems would notice
+            return self.centre[:, None], self.scale[:, None]
+        return self.centre[lanes][:, None], self.scale[lanes][:, None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,10 @@ def terminal(monkeypatch):
     def read():
         stream.write("\n")
         stream.flush()
-        return os.read(ours, 1_000_000).decode()
+        shown = b""
+        while not shown.endswith(b"\n"):  # a terminal hands out what it has, not what was written
+            shown += os.read(ours, 1_000_000)
+        return shown.decode()
 
     yield read
     stream.close()

@@ -36,18 +36,25 @@ class TorchKernel:
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, dtype
         self._framed: dict[tuple[int, int], bool] = {}
+        # Of the last block, for problems that have no other.
+        self._last_dense: tuple[Block, Tensor] | None = None
+        self._last_written: tuple[Block, Tensor] | None = None
 
     # -- a block in frame coordinates ---------------------------------------------------------------------------
 
     def _dense(self, block: Block) -> Tensor | None:
         if block.dense is None:
             return None
+        if self._last_dense is not None and self._last_dense[0] is block:
+            return self._last_dense[1]
         width = block.dense.shape[1]
         # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
         centred = block.dense.to(torch.float64) - self.frame.shift[:width]
         centred = centred.div_(self.frame.scale[:width]).to(self.dtype)
         missing = _missing(block)
-        return centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
+        centred = centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
+        self._last_dense = block, centred
+        return centred
 
     def _sparse(self, block: Block) -> list[SparsePart]:
         parts = []
@@ -80,13 +87,17 @@ class TorchKernel:
         return self._written(replace(block, weight=None))  # every row, whether it counts or not
 
     def _written(self, block: Block) -> Tensor:
+        if self._last_written is not None and self._last_written[0] is block:
+            return self._last_written[1]
         parts: list[Tensor] = []
         dense = self._dense(block)
         if dense is not None:
             parts.append(dense)
         parts += [part.dense() for part in self._sparse(block)]
         parts.append(torch.ones(block.rows, 1, dtype=self.dtype, device=block.device))
-        return torch.cat(parts, dim=1)
+        written = torch.cat(parts, dim=1)
+        self._last_written = block, written
+        return written
 
     # -- lanes --------------------------------------------------------------------------------------------------
 

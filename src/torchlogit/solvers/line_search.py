@@ -183,6 +183,9 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
         pending = [(lane, t, 0) for lane, b in enumerate(brackets) if not b.done for t in b.proposals()] + detours
         if not pending:
             break
+    if count == 1 and brackets[0].best == 0:  # one lane, the first trial accepted: nothing to choose from
+        length = torch.tensor([brackets[0].best_length], dtype=torch.float64, device=state.u.device)
+        return Step(points[0], evaluation, length, 1, torch.zeros_like(length, dtype=torch.bool), brackets[0].detour)
     stalled = torch.tensor([b.best < 0 for b in brackets], device=state.u.device)
     all_points, all_values = torch.cat(points), torch.cat(values)
     all_gradients, all_margins = torch.cat(gradients), torch.cat(margins)
