@@ -21,6 +21,7 @@ from torchlogit.rows import LazyRows, RowBatch
 
 # Labels that are counted and not sorted: from so short a range, and with so many rows for each number in it.
 _LONGEST_RANGE, _ROWS_PER_LABEL = 4096, 4
+_FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,16 @@ def _from_arrow(X: Any) -> Any:
 
 def numeric_array(estimator: Any, X: Any, *, reset: bool) -> Any:
     """A two-dimensional float array or CSR matrix, names and width checked; finite values are checked later."""
+    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _FLOATS and min(X.shape) > 0:
+        # What is there to check of such an array takes a tenth of the time that finding out what it is takes.
+        named = hasattr(estimator, "feature_names_in_")
+        if reset:
+            estimator.n_features_in_ = X.shape[1]
+            if named:
+                del estimator.feature_names_in_
+            return X
+        if not named and X.shape[1] == estimator.n_features_in_:
+            return X
     return validate_data(
         estimator,
         _from_arrow(X),

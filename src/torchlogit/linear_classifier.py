@@ -118,7 +118,7 @@ class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
                 "this model was fitted with an offset, so predictions need one too: pass offset=..., zeros if there "
                 "is none"
             )
-        return row_offsets(offset, rows, self._current_solution().outputs)
+        return None if offset is None else row_offsets(offset, rows, self._current_solution().outputs)
 
     def decision_function(self, X: Any, offset: Any = None) -> Any:
         """Linear predictor of each row.

@@ -56,8 +56,7 @@ def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
     work : float
         Elements it goes through; little work stays on this thread.
     """
-    count = min(torch.get_num_threads(), int(work // _ELEMENTS), rows)
-    if count <= 1:
+    if work < 2 * _ELEMENTS or (count := min(torch.get_num_threads(), int(work // _ELEMENTS), rows)) <= 1:
         fill(0, rows)
         return
     failures: list[BaseException] = []
