@@ -15,7 +15,7 @@ from torchlogit.losses import Loss
 from torchlogit.moments import column_moments, find_non_finite
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.plan import Choice, Plan, choose
+from torchlogit.plan import Choice, Plan, choose, kernel_for
 from torchlogit.problem import FitOptions, LaneResult, Status
 from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
@@ -50,8 +50,8 @@ class Problem:
     start : Tensor of shape (L, K, p + 1), optional
         Raw coefficients to start from.
     has_offset : bool, default=False
-    kernel : str, default="torch"
-        A key of `torchlogit.kernels.KERNELS`.
+    kernel : str, default="auto"
+        A key of `torchlogit.kernels.KERNELS`, or "auto" for what `plan.kernel_for` says.
     prior : Quadratic, optional
         Stands for rows seen before.
     """
@@ -62,7 +62,7 @@ class Problem:
     fit_intercept: bool = True
     start: Tensor | None = None
     has_offset: bool = False
-    kernel: str = "torch"
+    kernel: str = "auto"
     prior: Quadratic | None = None
 
 
@@ -91,7 +91,10 @@ class Fit:
         except FloatingPointError:
             raise _name_non_finite(source) from None
         self.effort.passes += 1.0
-        kernel = KERNELS[problem.kernel](problem.loss, moments.frame(problem.fit_intercept))
+        name, reason = problem.kernel, "as asked"
+        if name == "auto":
+            name, reason = kernel_for(source, problem.loss, len(problem.penalties))
+        kernel = KERNELS[name](problem.loss, moments.frame(problem.fit_intercept))
         self.objective = Objective(
             source,
             kernel,
@@ -103,7 +106,7 @@ class Fit:
             problem.prior,
         )
         may_warm = problem.start is None and options.max_iter > 0
-        self._choice: Choice = choose(self.objective, options, problem.kernel, may_warm)
+        self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
         null = math.log(problem.loss.classes) if self._choice.warm is not None and not problem.has_offset else None
         self.run = Run(self.objective, self._choice.solver, options, null_value=null)
 

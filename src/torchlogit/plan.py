@@ -25,9 +25,9 @@ _EXACT_OPERATIONS_MANY = 1e8
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
 _WORTH_PRODUCTS = 10.0
-# Numbers stored, times outputs, from which compiled loops repay their import (half a second; each of 10 to 40 passes
-# gains a nanosecond a number). Below that nothing of Numba is touched.
-_WORTH_LOOPS = 2e7
+# Numbers stored, times outputs, from which compiled loops repay their import (0.6 s; a pass gains 1.4 ns a number, one
+# core, 1,000,000 x 100, and the fastest fits read 8 times). Below that nothing of Numba is touched.
+_WORTH_LOOPS = 5e7
 # A start from a subsample pays when all rows are at least this many times as many.
 _WARM_RATIO = 5
 

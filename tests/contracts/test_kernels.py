@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import LAYOUTS, block_of
+from contracts.problems import LAYOUTS, block_of, coded_columns, sparse_rows
 from torchlogit.kernels import KERNELS, ReferenceKernel
 from torchlogit.losses import Binomial, Multinomial, loss_for
-from torchlogit.problem import Block, Frame
+from torchlogit.problem import Block, Frame, SparseRows
 
 EXTREMES = (0.0, 1e-3, -1e-3, 40.0, -40.0, 800.0, -800.0, 1e4, -1e4)
 DTYPES = (torch.float32, torch.float64)
@@ -316,3 +316,88 @@ def test_deterministic_whatever_the_alignment(name):
     for stats in seen[1:]:
         assert torch.equal(stats.loss, seen[0].loss)
         assert torch.equal(stats.gradient, seen[0].gradient)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("layout", ["dense", "sparse", "composite"])
+def test_a_row_of_weight_zero_may_hold_anything(name, layout, classes):
+    """Nothing bounds its values: an infinity times a weight of zero is no zero."""
+    if name == "reference":
+        pytest.skip("the oracle multiplies out every row, there or not")
+    rng = np.random.default_rng(13)
+    block = block_of(rng, layout, 9, classes, lanes=1)
+    weight = torch.ones(9).double()
+    weight[4] = 0.0
+    loss, frame = loss_for(classes), _identity_frame(block.features)
+    theta = torch.from_numpy(rng.normal(size=(1, loss.outputs, block.features + 1)))
+    bad = Block(block.target[:, 0], block.dense, block.sparse, block.codes, weight)
+    if block.dense is not None:
+        bad.dense[4] = torch.inf
+    if block.sparse is not None:
+        bad.sparse.values[int(bad.sparse.indptr[4]) : int(bad.sparse.indptr[5])] = torch.inf
+    kept = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8])
+    kernel, good = KERNELS[name](loss, frame), bad.take(kept)
+    for field, function in (
+        ("gradient", kernel.value_gradient), ("loss", kernel.value_gradient), ("diagonal", kernel.gram_diagonal),
+        ("cross", kernel.gram_diagonal), ("product", lambda b, t: kernel.curvature_product(b, t, t)),
+    ):  # fmt: skip
+        _close(getattr(function(bad, theta), field), getattr(function(good, theta), field))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_duplicate_entries_add_up_before_they_are_squared(name, classes):
+    rng = np.random.default_rng(14)
+    rows = SparseRows(
+        torch.tensor([0, 3, 4, 6]), torch.tensor([2, 0, 2, 1, 1, 1]), torch.from_numpy(rng.normal(size=6)), 3
+    )
+    block = Block(torch.tensor([0, 1, 1]), sparse=rows)
+    loss, frame = loss_for(classes), _identity_frame(3)
+    theta = torch.from_numpy(rng.normal(size=(1, loss.outputs, 4)))
+    mine = KERNELS[name](loss, frame).gram_diagonal(block, theta)
+    expected = ReferenceKernel(loss, frame).gram_diagonal(block, theta)
+    _close(mine.diagonal, expected.diagonal)
+    _close(mine.cross, expected.cross)
+
+
+@pytest.mark.parametrize("classes", [2, 11])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("integer", [torch.int32, torch.int64], ids=str)
+def test_every_width_and_index(name, classes, dtype, integer):
+    """Long rows, frames that move sparse columns, many points, rows of which the last batch is short."""
+    rng = np.random.default_rng(15)
+    matrix = rng.normal(size=(131, 300))
+    matrix[:, 5:] *= rng.random((131, 295)) < 0.9
+    sparse = sparse_rows(matrix, dtype)
+    block = Block(
+        torch.from_numpy(rng.integers(0, classes, 131)),
+        dense=torch.from_numpy(rng.normal(size=(131, 270))).to(dtype),
+        sparse=SparseRows(sparse.indptr.to(integer), sparse.indices.to(integer), sparse.values, 300),
+        codes=coded_columns(rng, 131),
+    )
+    shift, scale = torch.zeros(block.features).double(), torch.ones(block.features).double()
+    shift[:275], scale[:300] = 3.0, 1.5
+    loss, frame = loss_for(classes), Frame(shift, scale)
+    for points in (1, 3, 40 // loss.outputs):
+        theta = 0.1 * torch.from_numpy(rng.normal(size=(points, loss.outputs, block.features + 1)))
+        if name == "reference":
+            return  # it is what others are compared with, and slow
+        mine, other = KERNELS[name](loss, frame), KERNELS["torch"](loss, frame)
+        swept, expected = mine.value_gradient(block, theta), other.value_gradient(block, theta)
+        for field in ("weight", "loss", "gradient", "margin"):
+            _close(getattr(swept, field), getattr(expected, field), 1e-11)
+        _close(mine.linear_predictor(block, theta), other.linear_predictor(block, theta), 1e-11)
+        _close(mine.gram_diagonal(block, theta).diagonal, other.gram_diagonal(block, theta).diagonal, 1e-11)
+        bent = mine.curvature_product(block, theta, theta).product
+        _close(bent, other.curvature_product(block, theta, theta).product, 1e-11)
+
+
+def test_rows_that_lie_column_by_column(name):
+    rng = np.random.default_rng(16)
+    dense = torch.from_numpy(rng.normal(size=(50, 4)))
+    target = torch.from_numpy(rng.integers(0, 2, 50))
+    theta = torch.from_numpy(rng.normal(size=(1, 1, 5)))
+    kernel = KERNELS[name](Binomial(), _identity_frame(4))
+    mine = kernel.value_gradient(Block(target, dense=dense.T.contiguous().T), theta)
+    expected = kernel.value_gradient(Block(target, dense=dense), theta)
+    _close(mine.loss, expected.loss)
+    _close(mine.gradient, expected.gradient)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.numba_cpu import NumbaKernel
 from torchlogit.kernels.reference import ReferenceKernel
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.losses import Loss
@@ -25,6 +26,7 @@ class Kernel(Protocol):
     loss: Loss
     frame: Frame
     dtype: torch.dtype
+    block_rows: int | None  # rows of a block in a sweep; None: the source's own choice
 
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
@@ -72,6 +74,7 @@ class Kernel(Protocol):
 KERNELS: dict[str, type[ReferenceKernel] | type[TorchKernel]] = {
     "reference": ReferenceKernel,
     "torch": TorchKernel,
+    "numba": NumbaKernel,
 }
 
-__all__ = ["KERNELS", "Kernel", "ReferenceKernel", "TorchKernel"]
+__all__ = ["KERNELS", "Kernel", "NumbaKernel", "ReferenceKernel", "TorchKernel"]

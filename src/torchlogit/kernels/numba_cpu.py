@@ -1,0 +1,465 @@
+"""The kernel for many rows in the memory of a CPU: compiled loops that read the rows once.
+
+Numba itself is imported when the first block is swept, and never for small problems (see ``plan.kernel_for``). What
+BLAS does well (matrices of products, dense rows times many outputs) and other devices are left to the torch kernel.
+
+There is no threading layer of Numba's: with ``parallel=True`` a later ``fork`` kills the child (OpenMP), and joblib's
+threads abort (workqueue). Python threads live for one sweep, run fixed ranges of rows without the GIL, and their sums
+are added in order: the same bits for the same number of threads, and nothing that a fork could leave half-made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Thread, Timer
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchlogit.kernels.torch_device import TorchKernel
+from torchlogit.losses import Loss
+from torchlogit.problem import Block, Frame, RowStats
+
+# Elements of a block times outputs for each thread: a millisecond, beside which starting a thread (0.1 ms) is little.
+_ELEMENTS_PER_THREAD = 1_000_000
+# Bytes of features and coefficients that a batch of rows may touch, a quarter of a usual second-level cache, and its
+# rows: what a batch costs beside its rows (half a microsecond) is 25 ns a row with 64 of 20 columns, and 16 with 512.
+_BATCH_BYTES = 262_144
+_LONGEST_BATCH = 512
+# Bytes of a table from which coefficients are asked for before they are needed.
+_CACHED_TABLE = 524_288
+# Outputs from which dense rows are no worse multiplied by BLAS (40 million elements, one core: 3 outputs 1.3 times as
+# fast, 4 points 0.8, 7 outputs 1.0, 10 outputs 1.0), which has faster machines to win on.
+DENSE_OUTPUTS = 4
+# Elements of a block handed to the torch kernel: `MemorySource`'s own choice.
+_PIECE_ELEMENTS = 400_000
+# Row curvatures that are computed for one product only: 64 MiB.
+_CURVATURE_ELEMENTS = 8_388_608
+# Scales whose squares, and products with sums, are numbers.
+_LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
+
+_FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
+_ready: set[tuple[Any, ...]] = set()  # loops, and types of their rows, that this process has compiled or loaded
+
+
+class NumbaKernel(TorchKernel):
+    """Sums by compiled loops, everything in float64; the torch kernel where that is faster.
+
+    Parameters
+    ----------
+    loss : Loss
+    frame : Frame
+    dtype : torch.dtype, default=torch.float64
+        Of `linear_predictor`, and of the torch kernel's products.
+    """
+
+    block_rows: int | None = 2**62  # as many as there are: the loops keep to the cache by themselves
+
+    def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__(loss, frame, dtype)
+        self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
+        self._spare: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
+
+    def take_room(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """An array to write over: an earlier sweep's, whose pages are there already, or a new one."""
+        try:
+            return self._spare[shape].pop()
+        except (KeyError, IndexError):
+            # Large arrays of NumPy's `empty` ask for huge pages, of which gathers from 20 MB need fewer.
+            return np.empty(shape)
+
+    def give_room(self, array: NDArray[np.float64]) -> None:
+        """Back, for the next sweep."""
+        self._spare.setdefault(array.shape, []).append(array)
+
+    def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Sums of loss and gradient, and the smallest margin."""
+        if not self._takes(block, theta):
+            return _in_pieces(super().value_gradient, block, theta, lanes)
+        return _total(self._value_gradient(part, theta, lanes) for part in _contiguous(block))
+
+    def _value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+        from torchlogit.kernels.numba_links import Totals
+
+        sweep = _Sweep(self, block, theta, lanes)
+        table, sums = sweep.table(theta), sweep.sums()
+        points = theta.shape[0]
+        totals = [
+            Totals(np.zeros(points), np.zeros(points), np.zeros(points), np.full(points, np.inf))
+            for _ in range(sweep.threads)
+        ]
+        sweep.run("value_gradient", lambda t: (table, sums[t], totals[t]))
+        weight = np.sum([total.weight for total in totals], 0)
+        loss = np.sum([total.loss for total in totals], 0) + np.sum([total.lost for total in totals], 0)
+        margin = np.min([total.margin for total in totals], 0)
+        return RowStats(
+            block.rows, _tensor(weight), _tensor(loss), sweep.read(sums, theta), margin=_tensor(margin)
+        )  # fmt: skip
+
+    def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
+        """``eta (rows, M, K)``, offset included, in ``dtype``."""
+        if not self._takes(block, theta):
+            return super().linear_predictor(block, theta, lanes)
+        parts = [self._predictor(part, theta, lanes, curved=False)[0] for part in _contiguous(block)]
+        return _joined(parts).reshape(block.rows, *theta.shape[:2]).to(self.dtype)
+
+    def row_curvature(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What `curvature_product` needs of ``theta``, as `losses` defines it."""
+        if not self._takes(block, theta):
+            return super().row_curvature(block, theta, lanes)
+        parts = [self._predictor(part, theta, lanes, curved=True) for part in _contiguous(block)]
+        shape = (block.rows, *theta.shape[:2])
+        bend = _joined([part[0] for part in parts]).reshape(shape)
+        if self.loss.outputs == 1:
+            return (bend,)
+        return bend, _joined([part[1] for part in parts])[..., None]
+
+    def _predictor(
+        self, block: Block, theta: Tensor, lanes: Tensor | None, *, curved: bool
+    ) -> tuple[Tensor, Tensor]:
+        sweep = _Sweep(self, block, theta, lanes)
+        table = sweep.table(theta)
+        points, outputs = theta.shape[:2]
+        out = np.empty((block.rows, points * outputs))
+        best = np.empty((block.rows, points if curved and outputs > 1 else 0), np.int64)
+        sweep.run("predictor", lambda t: (table, out, best, curved))
+        return _tensor(out), _tensor(best)
+
+    def curvature_product(
+        self,
+        block: Block,
+        theta: Tensor,
+        direction: Tensor,
+        lanes: Tensor | None = None,
+        curvature: tuple[Tensor, ...] | None = None,
+    ) -> RowStats:
+        """Sum of the rows' curvature times ``direction``."""
+        if curvature is None:
+            rows = max(1, _CURVATURE_ELEMENTS // (theta.shape[0] * theta.shape[1]))
+            return _total(
+                self.curvature_product(piece, theta, direction, lanes, self.row_curvature(piece, theta, lanes))
+                for piece in _cut(block, rows)
+            )
+        if not self._takes(block, theta):
+            rows, start, stats = _piece_rows(block), 0, []
+            for piece in _cut(block, rows):
+                own = tuple(part[start : start + piece.rows] for part in curvature)
+                stats.append(super().curvature_product(piece, theta, direction, lanes, own))
+                start += piece.rows
+            return _total(stats)
+        start, stats = 0, []
+        for part in _contiguous(block):
+            own = tuple(kept[start : start + part.rows] for kept in curvature)
+            stats.append(self._product(part, direction, lanes, own))
+            start += part.rows
+        return _total(stats)
+
+    def _product(
+        self, block: Block, direction: Tensor, lanes: Tensor | None, curvature: tuple[Tensor, ...]
+    ) -> RowStats:
+        sweep = _Sweep(self, block, direction, lanes)
+        table, sums = sweep.table(direction), sweep.sums()
+        points, outputs = direction.shape[:2]
+        bend = _array(curvature[0].reshape(block.rows, points * outputs).to(torch.float64))
+        best = np.empty((block.rows, 0), np.int64)
+        if outputs > 1:
+            best = _array(curvature[1].reshape(block.rows, points))
+        weight = np.zeros((sweep.threads, points))
+        sweep.run("product", lambda t: (table, bend, best, sums[t], weight[t]))
+        return RowStats(block.rows, _tensor(weight.sum(0)), product=sweep.read(sums, direction))
+
+    def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
+        """Diagonal of the curvature, and its column of the intercept (class by class)."""
+        if not self._takes(block, theta):
+            return _in_pieces(super().gram_diagonal, block, theta, lanes)
+        return _total(self._gram_diagonal(part, theta, lanes) for part in _contiguous(block))
+
+    def _gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+        sweep = _Sweep(self, block, theta, lanes)
+        table, squares, sums = sweep.table(theta), sweep.sums(), sweep.sums()
+        weight = np.zeros((sweep.threads, theta.shape[0]))
+        sweep.run("diagonal", lambda t: (table, squares[t], sums[t], weight[t]))
+        return RowStats(
+            block.rows,
+            _tensor(weight.sum(0)),
+            diagonal=sweep.read(squares, theta, squared=True),
+            cross=sweep.read(sums, theta),
+        )
+
+    def _takes(self, block: Block, theta: Tensor) -> bool:
+        """Whether the loops gain anything on these rows."""
+        if block.device.type != "cpu" or block.rows == 0:
+            return False
+        if block.dense is not None and block.dense.dtype not in _FLOATS:
+            return False
+        sparse = block.sparse
+        if sparse is not None and (sparse.values.dtype not in _FLOATS or sparse.indices.dtype not in _INTEGERS):
+            return False
+        wide = theta.shape[0] * theta.shape[1] >= DENSE_OUTPUTS
+        return self._moderate and not (wide and sparse is None and block.codes is None)
+
+
+class _Sweep:
+    """One block, laid out for the loops, and how it is divided among threads."""
+
+    def __init__(self, kernel: NumbaKernel, block: Block, theta: Tensor, lanes: Tensor | None) -> None:
+        self.kernel, self.block, self.lanes_of = kernel, block, lanes
+        self.points, self.outputs, width = theta.shape
+        self.columns = width - 1
+        self.scale = _array(kernel.frame.scale)
+        wide = self.points * self.outputs
+        self.size = 1 if wide == 1 else 4 * -(-wide // 4)
+        self.rows = self._rows(_array(kernel.frame.shift))
+        self.lanes = self._lanes(kernel.loss.outputs)
+        self.threads, self.batch = self._division()
+        self._coefficients: NDArray[np.float64] | None = None
+        self.ahead = 8 * self.columns * self.size > _CACHED_TABLE
+
+    def _rows(self, shift: NDArray[np.float64]) -> Any:
+        from torchlogit.kernels.numba_rows import Rows
+
+        block, n = self.block, self.block.rows
+        dense = np.empty((n, 0)) if block.dense is None else _array(block.dense)
+        indptr, indices, values = np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0)
+        dense_columns, sparse_columns, _ = block.widths
+        if block.sparse is not None:
+            indptr = _array(block.sparse.indptr).astype(np.int64, copy=False)
+            indices, values = _array(block.sparse.indices), _array(block.sparse.values)
+        codes, first = np.empty((n, 0), np.int32), np.empty(0, np.int64)
+        if block.codes is not None:
+            codes, first = _array(block.codes.codes.to(torch.int32)), _array(block.codes.first.to(torch.int64))
+        moved = bool(shift[dense_columns : dense_columns + sparse_columns].any())
+        return Rows(dense, indptr, indices, values, sparse_columns, codes, first, shift, moved)
+
+    def _lanes(self, outputs: int) -> Any:
+        from torchlogit.kernels.numba_links import Lanes
+
+        block = self.block
+        lane = np.zeros(self.points, np.int64) if self.lanes_of is None else _array(self.lanes_of.to(torch.int64))
+        target = _array(block.target.to(torch.int64)).reshape(block.rows, -1)
+        weight, offset = np.empty((block.rows, 0)), np.empty((0, 0, 0))
+        if block.weight is not None:
+            weight = _array(block.weight.to(torch.float64)).reshape(block.rows, -1)
+        if block.offset is not None:
+            offset = _array(block.offset.to(torch.float64))
+        alone = np.zeros_like(lane)
+        return Lanes(
+            target,
+            weight,
+            offset,
+            alone if block.target.ndim == 1 else lane,
+            alone if block.weight is None or block.weight.ndim == 1 else lane,
+            alone if block.offset is None or block.offset.shape[1] == 1 else lane,
+            outputs,
+        )
+
+    def _division(self) -> tuple[int, int]:
+        """Threads, and rows of a batch."""
+        rows = self.rows
+        stored = rows.dense.size + rows.values.size + rows.codes.size
+        # Each thread has sums of its own, which are cleared and added: four entries must be read for each of them.
+        most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(self.columns, 1)))
+        threads = max(1, min(torch.get_num_threads(), most))
+        touched = rows.dense.nbytes + rows.values.nbytes + rows.indices.nbytes + rows.codes.nbytes
+        if self.size > 1:
+            touched += 16 * self.size * (rows.values.size + rows.codes.size)
+        batch = _BATCH_BYTES * self.block.rows // max(touched, 1)
+        return threads, max(4, min(_LONGEST_BATCH, batch // 4 * 4))
+
+    def _ranges(self) -> list[int]:
+        """Where each thread begins: with equal numbers of rows or, where they are mostly sparse, of stored entries."""
+        n, rows = self.block.rows, self.rows
+        if rows.values.size > rows.dense.size + rows.codes.size:
+            wanted = rows.indptr[-1] * np.arange(1, self.threads) // self.threads
+            inner = np.searchsorted(rows.indptr, wanted).tolist()
+        else:
+            inner = [n * t // self.threads for t in range(1, self.threads)]
+        return [0, *inner, n]
+
+    def table(self, theta: Tensor) -> Any:
+        """Coefficients of raw columns, contiguous over the outputs."""
+        from torchlogit.kernels import numba_rows, numba_sweeps
+
+        flat = _array(theta.reshape(-1, self.columns + 1).to(torch.float64))
+        columns = self.kernel.take_room((self.columns, self.size))
+        constant = np.zeros(self.size)
+        constant[: flat.shape[0]] = flat[:, -1]
+        self._over_columns(numba_sweeps.write_table, flat, self.scale, columns)
+        self._coefficients = columns
+        return numba_rows.Table(self._shaped(columns), constant, self.ahead)
+
+    def _shaped(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A vector for one output."""
+        return columns[:, 0] if self.size == 1 else columns
+
+    def sums(self) -> list[Any]:
+        """A table for each thread, which clears it itself."""
+        from torchlogit.kernels.numba_rows import Table
+
+        columns = self.kernel.take_room((self.threads, self.columns, self.size))
+        constant = np.zeros((self.threads, self.size))
+        return [Table(self._shaped(columns[t]), constant[t], self.ahead) for t in range(self.threads)]
+
+    def read(self, sums: list[Any], theta: Tensor, *, squared: bool = False) -> Tensor:
+        """The threads' sums, added, in frame coordinates: ``(M, K, p + 1)``."""
+        from torchlogit.kernels import numba_sweeps
+
+        wide = self.points * self.outputs
+        out = np.empty((wide, self.columns + 1))
+        out[:, -1] = np.sum([part.constant[:wide] for part in sums], 0)
+        tables = sums[0].columns.base.reshape(self.threads, self.columns, self.size)
+        self._over_columns(numba_sweeps.read_tables, tables, self.scale, squared, out, at=2)
+        self.kernel.give_room(tables)
+        return _tensor(out).reshape(theta.shape)
+
+    def run(self, name: str, rest: Callable[[int], tuple[Any, ...]]) -> None:
+        """``sweep(rows, lanes, start, stop, batch, space, *rest(t))`` in every thread t."""
+        from torchlogit.kernels import numba_sweeps
+
+        loop = getattr(numba_sweeps, f"{name}_{'one' if self.size == 1 else 'many'}")
+        ends = self._ranges()
+        arguments = [
+            (self.rows, self.lanes, ends[t], ends[t + 1], self.batch, self._space(), *rest(t))
+            for t in range(self.threads)
+        ]
+        types = tuple(part.dtype.char for part in (self.rows.dense, self.rows.indices, self.rows.values))
+        _prepare(loop, types, (self.rows, self.lanes, 0, 0, *arguments[0][4:]))
+        _in_threads([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
+        if self._coefficients is not None:
+            self.kernel.give_room(self._coefficients)
+            self._coefficients = None
+
+    def _space(self) -> Any:
+        from torchlogit.kernels.numba_rows import LINE, Space
+
+        codes = self.rows.codes.shape[1]
+        each = self.batch * (self.size if self.outputs == 1 else self.points)
+        margin, loss, top, rest = np.empty((4, each))
+        return Space(
+            np.zeros(self.batch * self.size), np.ones(each), margin, loss, top, rest,
+            np.empty(LINE), np.empty(codes, np.int64), np.arange(self.rows.dense.shape[1]), np.ones(codes),
+        )  # fmt: skip
+
+    def _over_columns(self, loop: Callable[..., None], first: Any, *rest: Any, at: int = 2) -> None:
+        """``loop(first, rest[0], start, stop, ...)`` over ranges of columns."""
+        leading, trailing = (first, *rest[: at - 1]), rest[at - 1 :]
+        _prepare(loop, (), (*leading, 0, 0, *trailing))
+        threads = self.threads if self.columns * self.size > _ELEMENTS_PER_THREAD // 4 else 1
+        ends = [self.columns * t // threads for t in range(threads + 1)]
+        _in_threads(
+            [lambda t=t: loop(*leading, ends[t], ends[t + 1], *trailing) for t in range(threads)]  # type: ignore[misc]
+        )
+
+
+# -- threads and compilation ------------------------------------------------------------------------------------------
+
+
+def _in_threads(calls: Sequence[Callable[[], None]]) -> None:
+    """All calls at once, the first of them here."""
+    failures: list[BaseException] = []
+
+    def guarded(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as failure:  # noqa: BLE001 - raised again below, by the thread that waits
+            failures.append(failure)
+
+    others = [Thread(target=guarded, args=(call,), daemon=True) for call in calls[1:]]
+    for thread in others:
+        thread.start()
+    guarded(calls[0])
+    for thread in others:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _prepare(loop: Callable[..., None], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
+    """Compile the loop, or load what an earlier process has compiled, by a call over no rows.
+
+    ``types`` are those of the arguments that are not always the same.
+    """
+    key = (loop, *types)
+    if key in _ready:
+        return
+    with _announced():
+        loop(*arguments)
+    _ready.add(key)
+
+
+@contextmanager
+def _announced() -> Iterator[None]:
+    """A word on stderr if someone is watching it and this takes more than two seconds."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    words = "torchlogit: compiling its loops for this machine; this happens once.\n"
+    timer = Timer(2.0, lambda: sys.stderr.write(words))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+# -- small things -----------------------------------------------------------------------------------------------------
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """The same memory as a contiguous array."""
+    return tensor.detach().contiguous().numpy()
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(array)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _total(stats: Any) -> RowStats:
+    """The sum of records."""
+    total: RowStats | None = None
+    for part in stats:
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _cut(block: Block, rows: int) -> Iterator[Block]:
+    if block.rows <= rows:
+        yield block
+        return
+    for start in range(0, block.rows, rows):
+        yield block.slice(start, min(start + rows, block.rows))
+
+
+def _piece_rows(block: Block) -> int:
+    """Rows that the torch kernel takes at a time."""
+    stored = block.nbytes // (8 * max(block.rows, 1)) + 1
+    return max(64, _PIECE_ELEMENTS // stored)
+
+
+def _contiguous(block: Block) -> Iterator[Block]:
+    """The block or, where dense rows do not lie one after the other, pieces of it whose copies stay in the cache."""
+    rows = block.rows if block.dense is None or block.dense.is_contiguous() else _piece_rows(block)
+    return _cut(block, rows)
+
+
+def _in_pieces(
+    function: Callable[[Block, Tensor, Tensor | None], RowStats], block: Block, theta: Tensor, lanes: Tensor | None
+) -> RowStats:
+    """The torch kernel's sums, over blocks of the size that it wants."""
+    if block.device.type != "cpu":
+        return function(block, theta, lanes)
+    return _total(function(piece, theta, lanes) for piece in _cut(block, _piece_rows(block)))
+
+
+__all__ = ["DENSE_OUTPUTS", "NumbaKernel"]

@@ -1,0 +1,395 @@
+"""Compiled products: rows times a table of coefficients, and slopes times rows added to a table of sums.
+
+Outputs of all evaluated points stand side by side: a table is ``(p, S)`` with ``S`` the number of points times K,
+padded to a multiple of four. One output of one point has functions of its own: a vector, dense rows by dot products.
+Everything is computed in float64, whatever the rows are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torchlogit.kernels.numba_math import REORDER, compiled, sum_of
+from torchlogit.kernels.numba_vectors import gather_row, prefetch, scatter_row
+
+# Entries of a row whose values are made ready together.
+LINE = 256
+
+
+class Rows(NamedTuple):
+    """The features: dense ``(n, p1)``, compressed sparse rows, codes ``(n, C)``, in this order of columns.
+
+    ``shift (p,)`` is subtracted from stored values; ``moved`` says whether it is for any sparse column. Centring in the
+    loop costs nothing that can be measured (memory is slower), so there is no second, algebraic path.
+    """
+
+    dense: Any
+    indptr: Any
+    indices: Any
+    values: Any
+    sparse_columns: int
+    codes: Any
+    code_columns: Any  # (C,) column of code 0
+    shift: Any
+    moved: bool
+
+
+class Table(NamedTuple):
+    """Coefficients or sums: columns ``(p,)`` for one output, ``(p, S)`` for several, and the intercepts ``(S,)``.
+
+    ``ahead`` says that they outgrow the cache.
+    """
+
+    columns: Any
+    constant: Any
+    ahead: bool
+
+
+class Space(NamedTuple):
+    """Room for a batch of rows, given by the caller (allocating here takes long to compile).
+
+    Predictors ``eta`` become slopes ``(rows * S,)``; ``weight``, ``sign`` or margin, ``loss``, ``top`` and ``rest`` are
+    ``(rows * points,)``, weights all one; ``line`` a row's values, ``columns`` those of its codes, ``every`` 0 1 2 ...
+    for the dense ones, and ``ones``.
+    """
+
+    eta: Any
+    weight: Any
+    margin: Any
+    loss: Any
+    top: Any
+    rest: Any
+    line: Any
+    columns: Any
+    every: Any
+    ones: Any
+
+
+@compiled(*REORDER)
+def _dense_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any) -> None:
+    for k in range(n):
+        total = 0.0
+        for j in range(x.shape[1]):
+            total += (x[start + k, j] - shift[j]) * vector[j]
+        eta[k] += total
+
+
+@compiled()
+def _gather(
+    table: Any, first: int, indices: Any, a: int, b: int, line: Any, origin: int, out: Any, at: int
+) -> None:
+    """``out[at:] += line[a - origin : b - origin] @ table[first + indices[a:b]]``."""
+    stride = table.shape[1]
+    done = 0
+    while stride - done >= 32:
+        gather_row(table, first * stride + done, indices, a, b, line, origin, out, at + done, stride, 8, 4)
+        done += 32
+    if stride - done >= 24:
+        gather_row(table, first * stride + done, indices, a, b, line, origin, out, at + done, stride, 8, 3)
+        done += 24
+    if stride - done >= 16:
+        gather_row(table, first * stride + done, indices, a, b, line, origin, out, at + done, stride, 8, 2)
+        done += 16
+    if stride - done >= 8:
+        gather_row(table, first * stride + done, indices, a, b, line, origin, out, at + done, stride, 8, 1)
+        done += 8
+    if stride - done >= 4:
+        gather_row(table, first * stride + done, indices, a, b, line, origin, out, at + done, stride, 4, 1)
+
+
+@compiled()
+def _scatter(
+    table: Any, first: int, indices: Any, a: int, b: int, line: Any, origin: int, slope: Any, at: int
+) -> None:
+    """``table[first + indices[a:b]] += line[a - origin : b - origin]' slope[at:]``."""
+    stride = table.shape[1]
+    done = 0
+    while stride - done >= 32:
+        scatter_row(table, first * stride + done, indices, a, b, line, origin, slope, at + done, stride, 8, 4)
+        done += 32
+    if stride - done >= 24:
+        scatter_row(table, first * stride + done, indices, a, b, line, origin, slope, at + done, stride, 8, 3)
+        done += 24
+    if stride - done >= 16:
+        scatter_row(table, first * stride + done, indices, a, b, line, origin, slope, at + done, stride, 8, 2)
+        done += 16
+    if stride - done >= 8:
+        scatter_row(table, first * stride + done, indices, a, b, line, origin, slope, at + done, stride, 8, 1)
+        done += 8
+    if stride - done >= 4:
+        scatter_row(table, first * stride + done, indices, a, b, line, origin, slope, at + done, stride, 4, 1)
+
+
+@compiled()
+def _fetch(table: Any, first: int, indices: Any, a: int, b: int) -> None:
+    for q in range(a, b):
+        for s in range(0, table.shape[1], 8):
+            prefetch(table, (first + indices[q]) * table.shape[1] + s)
+
+
+@compiled()
+def _sparse_line(
+    indptr: Any, indices: Any, values: Any, shift: Any, moved: bool, i: int, a: int, b: int, squared: bool, line: Any
+) -> None:
+    """Entries a to b of row i, centred; squared, with duplicate entries of a column added up before."""
+    if moved:
+        for q in range(a, b):
+            line[q - a] = values[q] - shift[indices[q]]
+    else:
+        for q in range(a, b):
+            line[q - a] = values[q]
+    if not squared:
+        return
+    start, stop = indptr[i], indptr[i + 1]
+    rising = True
+    for q in range(start + 1, stop):
+        rising = rising and indices[q] > indices[q - 1]
+    if rising:
+        for q in range(b - a):
+            line[q] *= line[q]
+        return
+    for q in range(a, b):
+        total, seen = 0.0, False
+        for other in range(start, stop):
+            if indices[other] == indices[q]:
+                seen = seen or other < q
+                total += values[other] - (shift[indices[q]] if moved else 0.0)
+        line[q - a] = 0.0 if seen else total * total
+
+
+@compiled()
+def _dense_line(x: Any, shift: Any, i: int, a: int, b: int, squared: bool, line: Any) -> None:
+    for j in range(a, b):
+        line[j - a] = x[i, j] - shift[j]
+    if squared:
+        for j in range(b - a):
+            line[j] *= line[j]
+
+
+@compiled()
+def _code_line(codes: Any, first: Any, i: int, columns: Any) -> int:
+    """The columns that are one in row i; their number."""
+    count = 0
+    for c in range(codes.shape[1]):
+        if codes[i, c] >= 0:
+            columns[count] = first[c] + codes[i, c]
+            count += 1
+    return count
+
+
+@compiled()
+def _sparse_dots(indptr: Any, indices: Any, values: Any, start: int, n: int, vector: Any, eta: Any) -> None:
+    """Four sums, since each waits for its last addition."""
+    for k in range(n):
+        a, b = indptr[start + k], indptr[start + k + 1]
+        t, u, v, w = 0.0, 0.0, 0.0, 0.0
+        whole = b - (b - a) % 4
+        for q in range(a, whole, 4):
+            t += values[q] * vector[indices[q]]
+            u += values[q + 1] * vector[indices[q + 1]]
+            v += values[q + 2] * vector[indices[q + 2]]
+            w += values[q + 3] * vector[indices[q + 3]]
+        for q in range(whole, b):
+            t += values[q] * vector[indices[q]]
+        eta[k] += (t + u) + (v + w)
+
+
+@compiled()
+def _moved_dots(
+    indptr: Any, indices: Any, values: Any, shift: Any, start: int, n: int, vector: Any, eta: Any
+) -> None:
+    for k in range(n):
+        for q in range(indptr[start + k], indptr[start + k + 1]):
+            eta[k] += (values[q] - shift[indices[q]]) * vector[indices[q]]
+
+
+@compiled()
+def _sparse_add(indptr: Any, indices: Any, values: Any, start: int, n: int, slope: Any, total: Any) -> None:
+    for k in range(n):
+        factor = slope[k]
+        if factor != 0:
+            for q in range(indptr[start + k], indptr[start + k + 1]):
+                total[indices[q]] += factor * values[q]
+
+
+# In the functions below, parts of a tuple are taken out before the loops: each access counts a reference, which costs
+# more than a short row.
+
+
+@compiled()
+def forward_one(rows: Rows, start: int, n: int, theta: Table, eta: Any) -> None:
+    """One output: coefficients are a vector."""
+    vector = theta.columns
+    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
+    codes, first, moved = rows.codes, rows.code_columns, rows.moved
+    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
+    constant = theta.constant[0]
+    for k in range(n):
+        eta[k] = constant
+    if dense:
+        _dense_dots(x, start, n, shift, vector, eta)
+    if values.shape[0]:
+        if moved:
+            _moved_dots(indptr, indices, values, shift[dense:], start, n, vector[dense:], eta)
+        else:
+            _sparse_dots(indptr, indices, values, start, n, vector[dense:], eta)
+    for c in range(codes.shape[1]):
+        for k in range(n):
+            if codes[start + k, c] >= 0:
+                eta[k] += vector[coded + first[c] + codes[start + k, c]]
+
+
+@compiled()
+def forward_many(
+    rows: Rows, start: int, n: int, last: int, theta: Table, sums: Table, eta: Any, space: Space
+) -> None:
+    """Several outputs, side by side in each row of the table."""
+    table, sum_table, size = theta.columns, sums.columns, theta.columns.shape[1]
+    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
+    codes, first, moved, ahead, constant = rows.codes, rows.code_columns, rows.moved, theta.ahead, theta.constant
+    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
+    own_shift = shift[dense:]
+    line, columns, every, ones = space.line, space.columns, space.every, space.ones
+    for k in range(n):
+        for s in range(size):
+            eta[k * size + s] = constant[s]
+    if dense:
+        for k in range(n):
+            for a in range(0, dense, LINE):
+                b = min(a + LINE, dense)
+                _dense_line(x, shift, start + k, a, b, False, line)
+                _gather(table, 0, every, a, b, line, a, eta, k * size)
+    if values.shape[0]:
+        for k in range(n):
+            i = start + k
+            if ahead:  # the sums of this row, and the coefficients of the next
+                _fetch(sum_table, dense, indices, indptr[i], indptr[i + 1])
+                if i + 1 < last:
+                    _fetch(table, dense, indices, indptr[i + 1], indptr[i + 2])
+            if not moved:
+                _gather(table, dense, indices, indptr[i], indptr[i + 1], values, 0, eta, k * size)
+                continue
+            for a in range(indptr[i], indptr[i + 1], LINE):
+                b = min(a + LINE, indptr[i + 1])
+                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, False, line)
+                _gather(table, dense, indices, a, b, line, a, eta, k * size)
+    if codes.shape[1]:
+        for k in range(n):
+            count = _code_line(codes, first, start + k, columns)
+            _gather(table, coded, columns, 0, count, ones, 0, eta, k * size)
+
+
+@compiled(*REORDER)
+def _backward_dense(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
+    """``total += slope[:n] @ (x[start : start + n] - shift)``, four rows at a time."""
+    whole = n - n % 4
+    for k in range(0, whole, 4):
+        i = start + k
+        a, b, c, d = slope[k], slope[k + 1], slope[k + 2], slope[k + 3]
+        for j in range(x.shape[1]):
+            u = shift[j]
+            total[j] += a * (x[i, j] - u) + b * (x[i + 1, j] - u) + c * (x[i + 2, j] - u) + d * (x[i + 3, j] - u)
+    for k in range(whole, n):
+        a = slope[k]
+        for j in range(x.shape[1]):
+            total[j] += a * (x[start + k, j] - shift[j])
+
+
+@compiled(*REORDER)
+def _backward_gaps(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
+    """The same without the rows whose slope is zero: where a weight is zero, the values may be anything."""
+    for k in range(n):
+        a = slope[k]
+        if a != 0:
+            for j in range(x.shape[1]):
+                total[j] += a * (x[start + k, j] - shift[j])
+
+
+@compiled(*REORDER)
+def _backward_squares(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
+    for k in range(n):
+        a = slope[k]
+        if a != 0:
+            for j in range(x.shape[1]):
+                u = x[start + k, j] - shift[j]
+                total[j] += a * (u * u)
+
+
+@compiled()
+def _any(slope: Any, at: int, size: int) -> bool:
+    found = False
+    for s in range(at, at + size):
+        found = found or slope[s] != 0
+    return found
+
+
+@compiled()
+def backward_one(
+    rows: Rows, start: int, n: int, slope: Any, gaps: bool, sums: Table, squared: bool, space: Space
+) -> None:
+    """Add ``slope' z`` (or ``slope' z^2``) of n rows to the sums; ``gaps`` says that some have a weight of zero."""
+    vector = sums.columns
+    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
+    codes, first, moved, line = rows.codes, rows.code_columns, rows.moved, space.line
+    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
+    sums.constant[0] += sum_of(slope, n)
+    if dense:
+        if squared:
+            _backward_squares(x, start, n, shift, slope, vector)
+        elif gaps:
+            _backward_gaps(x, start, n, shift, slope, vector)
+        else:
+            _backward_dense(x, start, n, shift, slope, vector)
+    if values.shape[0] and not (squared or moved):
+        _sparse_add(indptr, indices, values, start, n, slope, vector[dense:])
+    elif values.shape[0]:
+        own, own_shift = vector[dense:], shift[dense:]
+        for k in range(n):
+            i, factor = start + k, slope[k]
+            for a in range(indptr[i], indptr[i + 1] if factor != 0 else 0, LINE):
+                b = min(a + LINE, indptr[i + 1])
+                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, squared, line)
+                for q in range(a, b):
+                    own[indices[q]] += factor * line[q - a]
+    for c in range(codes.shape[1]):
+        for k in range(n):
+            if codes[start + k, c] >= 0:
+                vector[coded + first[c] + codes[start + k, c]] += slope[k]
+
+
+@compiled()
+def backward_many(
+    rows: Rows, start: int, n: int, slope: Any, gaps: bool, sums: Table, squared: bool, space: Space
+) -> None:
+    """The same for several outputs."""
+    table, constant, size = sums.columns, sums.constant, sums.columns.shape[1]
+    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
+    codes, first, moved = rows.codes, rows.code_columns, rows.moved
+    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
+    own_shift = shift[dense:]
+    line, columns, every, ones = space.line, space.columns, space.every, space.ones
+    for k in range(n):
+        for s in range(size):
+            constant[s] += slope[k * size + s]
+    if dense:
+        for k in range(n):
+            for a in range(0, dense if not gaps or _any(slope, k * size, size) else 0, LINE):
+                b = min(a + LINE, dense)
+                _dense_line(x, shift, start + k, a, b, squared, line)
+                _scatter(table, 0, every, a, b, line, a, slope, k * size)
+    if values.shape[0]:
+        for k in range(n):
+            i = start + k
+            if gaps and not _any(slope, k * size, size):
+                continue
+            if not (moved or squared):
+                _scatter(table, dense, indices, indptr[i], indptr[i + 1], values, 0, slope, k * size)
+                continue
+            for a in range(indptr[i], indptr[i + 1], LINE):
+                b = min(a + LINE, indptr[i + 1])
+                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, squared, line)
+                _scatter(table, dense, indices, a, b, line, a, slope, k * size)
+    if codes.shape[1]:
+        for k in range(n):
+            count = _code_line(codes, first, start + k, columns)
+            _scatter(table, coded, columns, 0, count, ones, 0, slope, k * size)
