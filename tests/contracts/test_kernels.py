@@ -401,3 +401,15 @@ def test_rows_that_lie_column_by_column(name):
     expected = kernel.value_gradient(Block(target, dense=dense), theta)
     _close(mine.loss, expected.loss)
     _close(mine.gradient, expected.gradient)
+
+
+def test_any_margin_to_a_few_units_of_rounding(name):
+    """Between the extremes: where exponentials are reduced, and logarithms change their branch."""
+    rng = np.random.default_rng(17)
+    kernel = KERNELS[name](Binomial(), _identity_frame(1))
+    theta = torch.tensor([[[1.0, 0.0]]]).double()
+    for eta in np.concatenate([rng.uniform(-3, 3, 60), rng.uniform(-700, 700, 40), 0.88137 + rng.normal(0, 1e-3, 10)]):
+        loss, slope, _ = _binomial_truth(float(eta), 1)
+        stats = kernel.value_gradient(Block(torch.tensor([1]), dense=torch.tensor([[eta]]).double()), theta)
+        _assert_precise(float(stats.loss), loss, torch.float64, 4)
+        _assert_precise(float(stats.gradient[0, 0, -1]), slope, torch.float64, 4)
