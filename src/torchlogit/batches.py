@@ -204,8 +204,12 @@ class MemoryBatches:
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
     """The order of the rows in an epoch, ``(rows,)`` int64: a function of these three numbers alone."""
     generator = torch.Generator()
-    generator.manual_seed(int(np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1, np.uint64)[0] >> 1))
+    generator.manual_seed(_epoch_seed(seed, epoch) >> 1)  # torch takes signed seeds
     return torch.randperm(rows, generator=generator)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1, np.uint64)[0])
 
 
 class LoaderBatches:
@@ -285,16 +289,13 @@ class ScanBatches:
         if rows.target is None:
             raise ValueError("the scan has no target column; name it: scan(..., target='...')")
         self.rows, self.batch_size, self.seed, self.form = rows, batch_size, seed, form
-        self.classes = np.unique(
-            np.concatenate([np.unique(batch.target) for batch in rows.numeric_batches() if batch.target is not None])
-        )
+        self.classes = np.unique(rows.labels())
         if self.classes.size < 2:
             raise ValueError(f"the target column '{rows.target}' has only one label: {self.classes.tolist()}")
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Blocks in the files' order."""
-        seed = np.random.SeedSequence([self.seed % 2**64, number]).generate_state(1, np.uint64)[0]
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(_epoch_seed(self.seed, number))
         for batch in self.rows.numeric_batches():
             order = random.permutation(batch.rows)
             matrix = batch.matrix()

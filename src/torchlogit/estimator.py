@@ -200,11 +200,9 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         prepared = prepare(self, X, y, sample_weight, offset)
         self.__dict__.pop("_memory", None)
         tasks = FitTasks(self, X, y, sample_weight, prepared.options.max_iter + 1)
-        if not self._exhaust(prepared.begin(self), prepared, tasks):
-            tasks.end()
-            return self
+        finished = self._exhaust(prepared.begin(self), prepared, tasks)
         tasks.end()
-        if not self.converged_:
+        if finished and not self.converged_:
             warnings.warn(familiar_message(self) + self.status_, ConvergenceWarning, stacklevel=2)
         return self
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
+from torchlogit.estimator import LogisticRegression
 from torchlogit.inputs import is_tensor, numeric_array
-from torchlogit.lazy_prediction import aligned
-from torchlogit.linear_classifier import LinearClassifier
+from torchlogit.lazy_prediction import aligned_batches
+from torchlogit.model_parts import column_names, known_parts, steps_of
 from torchlogit.prediction import Solution
 from torchlogit.rows import LazyRows
-from torchlogit.table import Table
+from torchlogit.torch_objects import host_array
 
 BASE = "(intercept)"
 
@@ -105,7 +105,13 @@ def explain(model: Any, X: Any, offset: Any = None) -> Explanation:
     >>> bool(abs(told.shares.sum(axis=1) - model.decision_function(table)).max() < 1e-12)
     True
     """
-    encoder, classifier = _parts(model)
+    parts = known_parts(model)
+    if parts is None:
+        raise TypeError(
+            "explain takes a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not "
+            + " and ".join(type(step).__name__ for step in steps_of(model))
+        )
+    encoder, classifier = parts
     check_is_fitted(classifier)
     solution = classifier._current_solution()
     blocks = list(_matrices(encoder, classifier, X))
@@ -126,49 +132,28 @@ def explain(model: Any, X: Any, offset: Any = None) -> Explanation:
     return Explanation([*columns, BASE], shares[:, 0] if solution.outputs == 1 else shares, classifier.classes_)
 
 
-def _parts(model: Any) -> tuple[TableEncoder | None, LinearClassifier]:
-    steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    if isinstance(steps[-1], LinearClassifier):
-        if len(steps) == 1:
-            return None, steps[0]
-        if len(steps) == 2 and isinstance(steps[0], TableEncoder):
-            return steps[0], steps[1]
-    raise TypeError(
-        "explain takes a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not "
-        + (" and ".join(type(step).__name__ for step in steps))
-    )
-
-
 def _matrices(
-    encoder: TableEncoder | None, classifier: LinearClassifier, X: Any
+    encoder: TableEncoder | None, classifier: LogisticRegression, X: Any
 ) -> Iterator[tuple[Any, NDArray[np.float64] | None]]:
     """Blocks of encoded rows with the offsets that they bring."""
     if encoder is not None:
         X = encoder.transform(X)
     if isinstance(X, LazyRows):
-        X, order = aligned(classifier, X) if isinstance(X, Table) else (X, None)
-        for batch in X.numeric_batches():
-            matrix = batch.matrix()
-            yield (matrix if order is None else matrix[:, order]), batch.offset
+        yield from ((matrix, batch.offset) for matrix, batch in aligned_batches(classifier, X))
         return
-    if is_tensor(X):
-        X = X.detach().cpu()
-        X = X.to_dense().numpy() if X.layout != X.to_dense().layout else X.numpy()
-    array = numeric_array(classifier, X, reset=False)
+    array = numeric_array(classifier, host_array(X) if is_tensor(X) else X, reset=False)
     values = array.data if scipy.sparse.issparse(array) else array
     if not np.isfinite(values).all():
         raise InputError("X holds NaN or infinity, which no share can be given for: fill or drop those rows")
     yield array, None
 
 
-def _groups(encoder: TableEncoder | None, classifier: LinearClassifier) -> tuple[list[str], list[Any]]:
+def _groups(encoder: TableEncoder | None, classifier: LogisticRegression) -> tuple[list[str], list[Any]]:
     """Names of the table's columns, and the numeric columns that each was made into."""
+    names = column_names(encoder, classifier)
     if encoder is None:
-        known = getattr(classifier, "feature_names_in_", None)
-        names = [f"x{j}" for j in range(classifier.n_features_in_)] if known is None else [str(name) for name in known]
         return names, list(range(len(names)))
     made = np.asarray(encoder.feature_columns_, dtype=object)
-    names = [decision.column for decision in encoder.decisions_]
     return names, [np.flatnonzero(made == name) for name in names]
 
 

@@ -399,15 +399,21 @@ def row_weights(
     if sample_weight is None and features.lazy is not None and features.lazy.has_weight:
         sample_weight = np.concatenate([batch.weight for batch in features.batches if batch.weight is not None])
     if sample_weight is not None:
-        given = as_array(sample_weight)
-        weight = np.full(features.rows, float(given)) if given.ndim == 0 else np.array(given, dtype=np.float64)
-        check_weights(weight, features.rows)
+        weight = checked_weights(sample_weight, features.rows)
     if class_weight is None:
         return weight
     per_class = compute_class_weight(class_weight, classes=classes, y=labels, sample_weight=weight)
     factors = np.asarray(per_class, dtype=np.float64)[codes]
     weight = factors if weight is None else weight * factors
     check_weights(weight, features.rows)
+    return weight
+
+
+def checked_weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
+    """Weights as a float64 array of their own; a single number counts for every row."""
+    given = as_array(sample_weight)
+    weight = np.full(rows, float(given)) if given.ndim == 0 else np.array(given, dtype=np.float64)
+    check_weights(weight, rows)
     return weight
 
 

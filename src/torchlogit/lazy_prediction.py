@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
 from torchlogit.prediction import linear_predictor
-from torchlogit.rows import LazyRows
+from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.table import Table
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def linear_predictor_batches(
     weight : ndarray of shape (rows,), or None
     """
     solution, seen = model._current_solution(), 0
-    X, order = aligned(model, X)
-    for batch in X.numeric_batches():
-        matrix = batch.matrix() if order is None else batch.matrix()[:, order]
+    for matrix, batch in aligned_batches(model, X):
         if matrix.shape[1] != model.n_features_in_:
             raise ValueError(
                 f"X has {matrix.shape[1]} features, but {type(model).__name__} is expecting {model.n_features_in_} "
@@ -83,12 +81,18 @@ def aligned(model: LogisticRegression, X: LazyRows) -> tuple[LazyRows, list[int]
     return X, [where[name] for name in names]
 
 
+def aligned_batches(model: LogisticRegression, X: LazyRows) -> Iterator[tuple[Any, RowBatch]]:
+    """Each batch, with its numbers in the order of the model's columns before it."""
+    X, order = aligned(model, X)
+    for batch in X.numeric_batches():
+        matrix = batch.matrix()
+        yield (matrix if order is None else matrix[:, order]), batch
+
+
 def lazy_labels(X: LazyRows, sample_weight: Any) -> tuple[Any, Any]:
     """Labels and weights that the rows bring."""
     if X.target is None:
         raise ValueError("the scan has no target column; name it: scan(..., target='...')")
-    batches = [(batch.target, batch.weight) for batch in X.numeric_batches()]
-    labels = np.concatenate([target for target, _ in batches if target is not None])
     if sample_weight is None and X.has_weight:
-        sample_weight = np.concatenate([weight for _, weight in batches if weight is not None])
-    return labels, sample_weight
+        sample_weight = np.concatenate([b.weight for b in X.numeric_batches() if b.weight is not None])
+    return X.labels(), sample_weight

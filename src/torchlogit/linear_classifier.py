@@ -17,6 +17,7 @@ from torchlogit.inputs import as_array, dense_tensor, is_tensor, known_codes, nu
 from torchlogit.nn import LogisticModule
 from torchlogit.prediction import (
     Solution,
+    likeliest,
     linear_predictor,
     log_probabilities,
     probabilities,
@@ -26,6 +27,7 @@ from torchlogit.prediction import (
     tensor_probabilities,
 )
 from torchlogit.rows import LazyRows
+from torchlogit.torch_objects import host_array
 
 
 class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
@@ -187,8 +189,7 @@ class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
             if self.classes_.dtype.kind in "biuf":
                 return torch.from_numpy(self.classes_).to(eta.device)[index]
             return self.classes_[index.cpu().numpy()]
-        index = (eta[:, 0] > 0).astype(np.intp) if eta.shape[1] == 1 else eta.argmax(1)
-        return self.classes_[index]
+        return self.classes_[likeliest(eta)]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
         """Share of rows whose class is predicted right.
@@ -243,8 +244,7 @@ class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if is_tensor(X):
-            X = dense_tensor(self, X, reset=False).cpu()
-            X = X.to_dense().numpy() if X.layout != torch.strided else X.numpy()
+            X = host_array(dense_tensor(self, X, reset=False))
         array = numeric_array(self, X, reset=False)
         assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
         return shares(self._current_solution(), array, self._offsets(offset, array.shape[0]))

@@ -36,6 +36,7 @@ from torchlogit.encode.text import BUCKETS
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.files import replacing
+from torchlogit.model_parts import described, known_parts
 from torchlogit.plain import plain, restored
 from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
@@ -100,13 +101,19 @@ def save(model: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] |
     >>> bool((again.predict_proba([[1.5]]) == clf.predict_proba([[1.5]])).all())
     True
     """
-    encoder, classifier, names = _parts(model)
+    parts = known_parts(model)
+    if parts is None:
+        raise TypeError(
+            "a model file holds a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not "
+            + described(model)
+        )
+    encoder, classifier = parts
     for step in (encoder, classifier):
         if step is not None:
             check_is_fitted(step)
     arrays: Arrays = {}
     document: dict[str, Any] = {
-        "steps": names,
+        "steps": [name for name, _ in model.steps] if isinstance(model, Pipeline) else [],
         "classifier": _classifier_state(classifier, arrays),
         "encoder": None if encoder is None else _encoder_state(encoder, arrays),
         "notes": dict(notes or {}),
@@ -264,23 +271,6 @@ def _all(kind: type, values: Any, what: str) -> list[Any]:
 
 
 # -- the classifier -------------------------------------------------------------------------------------------------
-
-
-def _parts(model: Any) -> tuple[TableEncoder | None, LogisticRegression, list[str]]:
-    if isinstance(model, LogisticRegression):
-        return None, model, []
-    if isinstance(model, Pipeline):
-        steps = [step for _, step in model.steps]
-        if len(steps) == 1 and isinstance(steps[0], LogisticRegression):
-            return None, steps[0], [name for name, _ in model.steps]
-        if len(steps) == 2 and isinstance(steps[0], TableEncoder) and isinstance(steps[1], LogisticRegression):
-            return steps[0], steps[1], [name for name, _ in model.steps]
-        what = "a pipeline of " + ", ".join(type(step).__name__ for step in steps)
-    else:
-        what = type(model).__name__
-    raise TypeError(
-        f"a model file holds a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not {what}"
-    )
 
 
 def _classifier_state(model: LogisticRegression, arrays: Arrays) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from torchlogit.batches import Batch
 from torchlogit.progress import ProgressLine, told
+from torchlogit.torch_objects import evaluating
 from torchlogit.trace import Trace
 from torchlogit.training import Training
 from torchlogit.training_step import TrainingStep
@@ -109,13 +110,8 @@ class LogisticModule(nn.Module):
         """What the head sees, ``(n, width)``, as constants: the body in evaluation mode, without gradients."""
         if self.body is None:
             return x
-        training = self.body.training
-        self.body.eval()
-        try:
-            with torch.no_grad():
-                made: Tensor = self.body(x)
-        finally:
-            self.body.train(training)
+        with evaluating(self.body):
+            made: Tensor = self.body(x)
         return made
 
     def fit_head(self, estimator: Any, X: Tensor, y: Any, sample_weight: Any = None) -> Any:
@@ -162,17 +158,12 @@ class LogisticModule(nn.Module):
 
 def _body_width(body: nn.Module, n_features: int) -> int:
     """Width of what a body gives, by asking it. In evaluation mode: no dropout draws, no statistics change."""
-    modes = {module: module.training for module in body.modules()}
     reference = next(body.parameters(), torch.zeros(()))
-    body.eval()
     try:
-        with torch.no_grad():
+        with evaluating(body):
             made = body(torch.zeros(2, n_features, dtype=reference.dtype, device=reference.device))
     except RuntimeError as error:
         raise ValueError(f"the body does not take rows of {n_features} features: {error}") from None
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if not isinstance(made, Tensor) or made.ndim != 2 or made.shape[0] != 2:
         shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise ValueError(f"the body must map (n, {n_features}) to (n, width); it made {shape} of (2, {n_features})")

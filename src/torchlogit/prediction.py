@@ -133,6 +133,11 @@ def probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
+def likeliest(eta: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The most probable class of each row, ``(n,)``, from ``(n, K)``."""
+    return (eta[:, 0] > 0).astype(np.int64) if eta.shape[1] == 1 else np.asarray(eta.argmax(1), dtype=np.int64)
+
+
 def log_probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of `probabilities`, finite wherever eta is."""
     if eta.shape[1] == 1:

@@ -100,5 +100,9 @@ class LazyRows(ABC):
         """All rows in order; may be called again and yields the same."""
 
     @abstractmethod
+    def labels(self) -> NDArray[Any]:
+        """All labels, in row order, reading no other column where the format allows it."""
+
+    @abstractmethod
     def place(self, row: int) -> str:
         """Where the row with this number (counted over all files, from 0) stands, for a person."""

@@ -69,10 +69,6 @@ class Table(LazyRows):
         """All rows in order; may be called again and yields the same. Not for sparse tables."""
 
     @abstractmethod
-    def labels(self) -> NDArray[Any]:
-        """All labels, in row order, reading no other column where the format allows it."""
-
-    @abstractmethod
     def select(self, mask: NDArray[np.bool_]) -> Table:
         """The rows where ``mask`` (one entry a row, over all files) is true, in order; lazily too."""
 

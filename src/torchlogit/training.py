@@ -28,6 +28,7 @@ from torchlogit.random_states import (
 )
 from torchlogit.row_losses import Criterion, aligned, by_row, check_targets, log_loss, row_mean
 from torchlogit.row_view import RowView
+from torchlogit.torch_objects import evaluating
 from torchlogit.trace import Record, Trace
 from torchlogit.training_step import TrainingStep
 
@@ -223,9 +224,8 @@ class Training:
         seen = self.batches.everything()
         if seen is None:
             seen = islice(self.batches.epoch(self._epoch), 1) if self._last is None else iter([self._last])
-        self.model.eval()
         losses, rows = [], 0
-        with torch.no_grad():
+        with evaluating(self.model):
             for batch in seen:
                 losses.append((float(self.mean_loss(self.model(batch.x), batch)), batch.size))
                 rows, self._last = rows + batch.size, self._last or batch
@@ -280,16 +280,13 @@ class Training:
 
     def _evaluated(self, batches: Batches) -> float:
         """Mean loss of watched rows, without the penalty, in evaluation mode."""
-        training = self.model.training
-        self.model.eval()
         total = weights = 0.0
-        with torch.no_grad():
+        with evaluating(self.model):
             for batch in batches.everything() or batches.epoch(0):
                 output = self.model(batch.x)
                 rows = row_mean(self._row_loss(output, aligned(output, batch.y)), batch.size).double()
                 weight = torch.ones_like(rows) if batch.weight is None else batch.weight.double()
                 total, weights = total + float((weight * rows).sum()), weights + float(weight.sum())
-        self.model.train(training)
         return total / weights
 
     def _told(self, name: str, what: Any) -> bool:
@@ -312,13 +309,8 @@ class Training:
                 raise IndexError(f"there is no row {row}: the batch has {batch.size:,} rows, counted from 0")
             here = slice(row, row + 1)
             one = Batch(batch.x[here], batch.y[here])
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                output = self.model(one.x)
-        finally:
-            self.model.train(training)
+        with evaluating(self.model):
+            output = self.model(one.x)
         with torch.enable_grad():
             z = output.detach().requires_grad_()
             y = aligned(z, one.y)

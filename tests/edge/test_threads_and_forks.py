@@ -24,6 +24,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.plan import kernel_for
 from torchlogit.problem import Block, FitOptions, Frame
 from torchlogit.sources import MemorySource
+from torchlogit.threads import at_once
 
 KINDS = ("dense", "sparse", "text")
 
@@ -139,7 +140,7 @@ def test_an_error_in_a_thread_arrives():
         raise RuntimeError("in the second range")
 
     with pytest.raises(RuntimeError, match="second range"):
-        numba_cpu._in_threads([lambda: None, fail])
+        at_once([lambda: None, fail])
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
+from torchlogit import model_parts
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
@@ -21,7 +22,7 @@ from torchlogit.encode import TableEncoder
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
-from torchlogit.prediction import log_probabilities, probabilities
+from torchlogit.prediction import likeliest, log_probabilities, probabilities
 from torchlogit.progress import told
 from torchlogit.rows import LazyRows
 from torchlogit.sources.files import expand, fingerprint
@@ -259,10 +260,9 @@ def tested_figures(
 
 def chosen_classes(eta: NDArray[np.float64], threshold: float = 0.5) -> NDArray[np.int64]:
     """The class of each row, ``(rows,)``: the likeliest, or the positive one from the threshold on."""
-    if eta.shape[1] > 1:
-        return np.asarray(eta.argmax(1), dtype=np.int64)
-    if threshold == 0.5:  # as `LogisticRegression.predict` does, also where the probability rounds to a half
-        return np.asarray(eta[:, 0] > 0, dtype=np.int64)
+    # At a half as `LogisticRegression.predict` does, also where the probability rounds to it.
+    if eta.shape[1] > 1 or threshold == 0.5:
+        return likeliest(eta)
     return np.asarray(probabilities(eta)[:, 1] >= threshold, dtype=np.int64)
 
 
@@ -279,11 +279,7 @@ def predicted_batches(model: LogisticRegression | Pipeline, table: Table, *, fit
 
 def feature_names(model: LogisticRegression | Pipeline) -> list[str]:
     """Names of the numbers that the classifier sees."""
-    classifier, encoder = classifier_of(model), encoder_of(model)
-    if encoder is not None:
-        return [str(name) for name in encoder.get_feature_names_out()]
-    known = getattr(classifier, "feature_names_in_", None)
-    return [f"x{j}" for j in range(classifier.n_features_in_)] if known is None else [str(name) for name in known]
+    return model_parts.feature_names(encoder_of(model), classifier_of(model))
 
 
 def largest_coefficients(model: LogisticRegression | Pipeline, count: int | None) -> list[tuple[str, str, float]]:

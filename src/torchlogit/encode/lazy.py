@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from torchlogit.file_table import FileTable
 from torchlogit.rows import LazyRows, RowBatch
@@ -97,6 +98,10 @@ class EncodedTable(LazyRows):
     def has_offset(self) -> bool:
         """Whether the rows carry offsets."""
         return self.table.has_offset
+
+    def labels(self) -> NDArray[Any]:
+        """All labels; nothing is encoded for them."""
+        return self.table.labels()
 
     def place(self, row: int) -> str:
         """Where a row stands."""

@@ -19,11 +19,12 @@ from torchlogit.encode.frames import frame_batches
 from torchlogit.encode.parse import ISO, numbers, strings, times
 from torchlogit.estimator import LogisticRegression
 from torchlogit.export.layout import Layout, NumberColumn, WordColumn, table_layout
-from torchlogit.export.signature import free_name, steps_of
-from torchlogit.inputs import as_array, numeric_array
-from torchlogit.lazy_prediction import aligned
+from torchlogit.export.signature import fitted_parts, free_name
+from torchlogit.inputs import numeric_array
+from torchlogit.lazy_prediction import aligned_batches
 from torchlogit.rows import LazyRows
 from torchlogit.table import Table, TableBatch
+from torchlogit.torch_objects import host_array
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -63,7 +64,7 @@ def onnx_inputs(model: Any, X: Any, offset: Any = None) -> Arrays:
            [28.]]), 'plan': array([['basic'],
            ['pro']], dtype=object)}
     """
-    encoder, classifier = steps_of(model)
+    encoder, classifier = fitted_parts(model)
     if encoder is None:
         feed, offsets = _array_feed(classifier, X, offset)
     else:
@@ -107,7 +108,7 @@ def torch_inputs(model: Any, X: Any, offset: Any = None) -> tuple[Tensor, ...]:
             [28.]], dtype=torch.float64), tensor([[0],
             [2]]))
     """
-    encoder, classifier = steps_of(model)
+    encoder, classifier = fitted_parts(model)
     if encoder is None:
         feed, offsets = _array_feed(classifier, X, offset)
         parts = [feed["X"]]
@@ -124,15 +125,12 @@ def torch_inputs(model: Any, X: Any, offset: Any = None) -> tuple[Tensor, ...]:
 
 def _array_feed(classifier: LogisticRegression, X: Any, offset: Any) -> tuple[Arrays, NDArray[np.float64] | None]:
     if isinstance(X, LazyRows):
-        X, order = aligned(classifier, X)
-        batches = list(X.numeric_batches())
-        matrices = [batch.matrix() for batch in batches]
-        own = [batch.offset for batch in batches if batch.offset is not None]
+        batches = list(aligned_batches(classifier, X))
+        own = [batch.offset for _, batch in batches if batch.offset is not None]
         offset = np.concatenate(own) if offset is None and own else offset
-        pieces = [matrix.toarray() if scipy.sparse.issparse(matrix) else matrix for matrix in matrices]
-        array = np.concatenate([piece if order is None else piece[:, order] for piece in pieces])
+        array = np.concatenate([m.toarray() if scipy.sparse.issparse(m) else m for m, _ in batches])
     else:
-        array = numeric_array(classifier, as_array(X.to_dense()) if isinstance(X, Tensor) else X, reset=False)
+        array = numeric_array(classifier, host_array(X) if isinstance(X, Tensor) else X, reset=False)
         array = array.toarray() if scipy.sparse.issparse(array) else array
     assert_all_finite(array, estimator_name=type(classifier).__name__, input_name="X")
     return {"X": np.array(array, dtype=np.float64)}, classifier._offsets(offset, array.shape[0])

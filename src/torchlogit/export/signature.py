@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from torchlogit.encode import TableEncoder
 from torchlogit.estimator import LogisticRegression
+from torchlogit.model_parts import Parts, described, known_parts
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Exported:
     outputs: tuple[Port, ...]
 
 
-def steps_of(model: Any) -> tuple[TableEncoder | None, LogisticRegression]:
+def fitted_parts(model: Any) -> Parts:
     """The encoder, if there is one, and the classifier of a fitted model.
 
     Raises
@@ -70,16 +69,16 @@ def steps_of(model: Any) -> tuple[TableEncoder | None, LogisticRegression]:
     sklearn.exceptions.NotFittedError
         If it is not fitted.
     """
-    steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    encoder, classifier = {1: [None, *steps], 2: steps}.get(len(steps), [None, None])
-    if not isinstance(classifier, LogisticRegression) or not isinstance(encoder, (TableEncoder, type(None))):
-        what = "a pipeline of " * isinstance(model, Pipeline) + ", ".join(type(step).__name__ for step in steps)
+    parts = known_parts(model)
+    if parts is None:
         raise TypeError(
-            f"a LogisticRegression can be exported, and a Pipeline of TableEncoder and LogisticRegression, not {what}"
+            "a LogisticRegression can be exported, and a Pipeline of TableEncoder and LogisticRegression, not "
+            + described(model)
         )
-    for step in steps:
-        check_is_fitted(step)
-    return encoder, classifier
+    for step in parts:
+        if step is not None:
+            check_is_fitted(step)
+    return parts
 
 
 def label_values(classes: NDArray[Any]) -> NDArray[Any]:
@@ -119,4 +118,4 @@ def free_name(wanted: str, taken: Container[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-__all__ = ["Exported", "Port", "array_port", "free_name", "label_values", "offset_port", "steps_of", "uses_offset"]
+__all__ = ["Exported", "Port", "array_port", "fitted_parts", "free_name", "label_values", "offset_port", "uses_offset"]

@@ -9,8 +9,9 @@ from typing import Any
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.export.layout import Layout, table_layout
-from torchlogit.export.signature import Exported, Port, steps_of
+from torchlogit.export.signature import Exported, Port, fitted_parts
 from torchlogit.files import replacing
+from torchlogit.model_parts import feature_names
 
 Built = tuple[bytes, tuple[Port, ...], tuple[Port, ...]]
 
@@ -76,14 +77,9 @@ def export(model: Any, path: str | os.PathLike[str], to: str = "onnx") -> Export
     """
     if to not in ("onnx", "torch"):
         raise ValueError(f"to is {to!r}; it must be 'onnx' or 'torch'")
-    encoder, classifier = steps_of(model)
-    if encoder is None:
-        layout, known = None, getattr(classifier, "feature_names_in_", None)
-        names = (f"x{j}" for j in range(classifier.n_features_in_)) if known is None else map(str, known)
-        features = list(names)
-    else:
-        layout = table_layout(encoder, classifier._current_solution().coef)
-        features = list(layout.features)
+    encoder, classifier = fitted_parts(model)
+    layout = None if encoder is None else table_layout(encoder, classifier._current_solution().coef)
+    features = feature_names(encoder, classifier)
     content, inputs, outputs = (_onnx if to == "onnx" else _torch)(layout, classifier, features)
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -11,9 +11,9 @@ are added in order: the same bits for the same number of threads, and nothing th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Thread, Timer
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.threads import at_once
 
 # Elements of a block times outputs for each thread: a millisecond, beside which starting a thread (0.1 ms) is little.
 _ELEMENTS_PER_THREAD = 1_000_000
@@ -329,7 +330,7 @@ class _Sweep:
         ]
         types = tuple(part.dtype.char for part in (self.rows.dense, self.rows.indices, self.rows.values))
         _prepare(loop, types, (self.rows, self.lanes, 0, 0, *arguments[0][4:]))
-        _in_threads([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
+        at_once([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
         if self._coefficients is not None:
             self.kernel.give_room(self._coefficients)
             self._coefficients = None
@@ -351,32 +352,12 @@ class _Sweep:
         _prepare(loop, (), (*leading, 0, 0, *trailing))
         threads = self.threads if self.columns * self.size > _ELEMENTS_PER_THREAD // 4 else 1
         ends = [self.columns * t // threads for t in range(threads + 1)]
-        _in_threads(
+        at_once(
             [lambda t=t: loop(*leading, ends[t], ends[t + 1], *trailing) for t in range(threads)]  # type: ignore[misc]
         )
 
 
-# -- threads and compilation ------------------------------------------------------------------------------------------
-
-
-def _in_threads(calls: Sequence[Callable[[], None]]) -> None:
-    """All calls at once, the first of them here."""
-    failures: list[BaseException] = []
-
-    def guarded(call: Callable[[], None]) -> None:
-        try:
-            call()
-        except BaseException as failure:  # noqa: BLE001 - raised again below, by the thread that waits
-            failures.append(failure)
-
-    others = [Thread(target=guarded, args=(call,), daemon=True) for call in calls[1:]]
-    for thread in others:
-        thread.start()
-    guarded(calls[0])
-    for thread in others:
-        thread.join()
-    if failures:
-        raise failures[0]
+# -- compilation ------------------------------------------------------------------------------------------
 
 
 def _prepare(loop: Callable[..., None], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:

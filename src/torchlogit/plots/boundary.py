@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchlogit.plots.responses import classes_of, probabilities
-from torchlogit.plots.rows import as_numbers, checked_rows, class_codes, class_texts, column_names, like
+from torchlogit.plots.rows import as_numbers, axis_names, checked_rows, class_codes, class_texts, like
 from torchlogit.plots.style import INK, class_colours, legend_above, one_axes, probability_colours, sample_note, sampled
 from torchlogit.rows import LazyRows
 
@@ -191,10 +191,7 @@ class BoundaryDisplay:
         grid = np.column_stack([np.tile(x0, resolution), np.repeat(x1, resolution)])
         probability = probabilities(estimator, like(X, grid)).reshape(resolution, resolution, -1)
         classes = classes_of(estimator, probability.shape[2])
-        names = column_names(X)
-        if names is None:
-            known = getattr(estimator, "feature_names_in_", None)
-            names = ["x0", "x1"] if known is None else [str(name) for name in known]
+        names = axis_names(estimator, X)
         display = cls(
             x0=x0,
             x1=x1,

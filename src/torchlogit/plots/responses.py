@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torchlogit.plots.rows import as_host_array, as_numbers
+from torchlogit.torch_objects import evaluating
 
 _MODULE_ROWS = 65_536  # rows in one call of a module, whose layers may be wide
 # Closer to a whole number than this, a probability that was computed as one minus another has no digits left.
@@ -73,19 +72,6 @@ def classes_of(model: Any, count: int) -> NDArray[Any]:
 # -- modules --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every layer in evaluation mode and no gradients; afterwards each layer has the mode it had."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
-
-
 def _module_values(module: nn.Module, X: Any, method: str) -> NDArray[np.float64]:
     """``(n, outputs)`` float64, computed in the module's dtype and where it lives."""
     rows = X if isinstance(X, Tensor) else torch.from_numpy(as_numbers(X))
@@ -96,7 +82,7 @@ def _module_values(module: nn.Module, X: Any, method: str) -> NDArray[np.float64
     elif not isinstance(X, Tensor):
         rows = rows.to(torch.get_default_dtype())
     pieces = []
-    with _evaluating(module):
+    with evaluating(module):
         for start in range(0, rows.shape[0], _MODULE_ROWS):
             part = rows[start : start + _MODULE_ROWS]
             try:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from torchlogit.rows import LazyRows
+from torchlogit.torch_objects import host_array
 
 
 def checked_rows(X: Any) -> Any:
@@ -36,13 +36,18 @@ def column_names(X: Any) -> list[str] | None:
     return None if names is None else [str(name) for name in names]
 
 
+def axis_names(model: Any, X: Any) -> list[str]:
+    """Names of X's columns: its own, else those that the model was fitted with, else x0, x1, ..."""
+    names = column_names(X)
+    if names is None:
+        known = getattr(model, "feature_names_in_", None)
+        names = [f"x{j}" for j in range(X.shape[1])] if known is None else [str(name) for name in known]
+    return names
+
+
 def as_host_array(X: Any) -> Any:
     """A tensor as an array; everything else stays what it is."""
-    if not isinstance(X, Tensor):
-        return X
-    dense = (X if X.layout == torch.strided else X.to_dense()).detach().cpu()
-    half = dense.is_floating_point() and dense.element_size() < 4  # NumPy has no bfloat16
-    return dense.float().numpy() if half else dense.numpy()
+    return host_array(X) if isinstance(X, Tensor) else X
 
 
 def as_numbers(X: Any) -> NDArray[np.float64]:

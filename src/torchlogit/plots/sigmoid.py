@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from torchlogit.plots.responses import classes_of, log_odds, probabilities
 from torchlogit.plots.rows import (
     as_numbers,
+    axis_names,
     checked_rows,
     class_codes,
     class_number,
     class_texts,
-    column_names,
     like,
     listed,
 )
@@ -291,10 +291,7 @@ def _along(model: Any, X: Any, feature: int | str | None, k: int) -> dict[str, A
     """The rows and the model's curve along one column, the others at their means."""
     if isinstance(X, LazyRows):
         raise ValueError("feature needs rows in memory and X is a scan; read it into a frame first")
-    values, names = as_numbers(X), column_names(X)
-    if names is None:
-        known = getattr(model, "feature_names_in_", None)
-        names = [f"x{j}" for j in range(values.shape[1])] if known is None else [str(name) for name in known]
+    values, names = as_numbers(X), axis_names(model, X)
     j = _column(0 if feature is None else feature, names)
     low, high = float(values[:, j].min()), float(values[:, j].max())
     margin = 0.05 * (high - low) or 1.0

@@ -51,7 +51,7 @@ def coefficients(seen: Seen, names: list[str], classes: list[str], total_weight:
     classifier = seen.source.classifier
     solution = classifier._current_solution()
     unit = _units(seen.source, len(names))
-    ridge = 0.0 if math.isinf(_strength(classifier)) else 1.0 / _strength(classifier)
+    ridge = 1.0 / strength_of(classifier)  # 0 without a penalty
     why = _why_not(classifier, seen)
     errors = np.full((solution.outputs, len(names) + 1), np.nan)
     if not why:
@@ -75,7 +75,8 @@ def coefficients(seen: Seen, names: list[str], classes: list[str], total_weight:
     return Coefficients(panels, len(names), why, reach)
 
 
-def _strength(classifier: Any) -> float:
+def strength_of(classifier: Any) -> float:
+    """C, infinite where there is no penalty."""
     return float("inf") if classifier.penalty is None else float(classifier.C)
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from torchlogit.prediction import log_probabilities
+from torchlogit.prediction import likeliest, log_probabilities
 from torchlogit.report.rows import Seen
 
 Array = NDArray[np.float64]
@@ -103,9 +103,7 @@ def measured(seen: Seen) -> Measures:
 
 def predictions(seen: Seen) -> NDArray[np.int64]:
     """The likeliest class of each row, as `LogisticRegression.predict` has it."""
-    if seen.eta.shape[1] == 1:
-        return (seen.eta[:, 0] > 0).astype(np.int64)
-    return np.asarray(seen.eta.argmax(1), dtype=np.int64)
+    return likeliest(seen.eta)
 
 
 def _brier(codes: NDArray[np.int64], probability: Array, weight: Array | None) -> float:

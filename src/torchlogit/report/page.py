@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from torchlogit.files import replacing
 from torchlogit.report import charts, reproduce, text
-from torchlogit.report.coefficients import coefficients, importance
+from torchlogit.report.coefficients import coefficients, importance, strength_of
 from torchlogit.report.judgement import is_training, judge
 from torchlogit.report.measures import Measures, measured, predictions
 from torchlogit.report.mistakes import mistakes
@@ -145,7 +145,8 @@ def _context(
     return {
         "title": text.shown(title) if title else "", "classes": classes, "two": two, "seen": seen, "m": measures,
         "classifier": classifier, "encoder": encoder, "names": names, "verdict": verdict, "on_training": on_training,
-        "fitted": known, "importance": spread, "coefficients": told_coefficients, "penalised": _penalised(classifier),
+        "fitted": known, "importance": spread, "coefficients": told_coefficients,
+        "penalised": not math.isinf(strength_of(classifier)),
         "training": course, "sigmoids": _sigmoids(seen, classes, seed), "curves": _curves(seen, classes),
         "calibration": _calibration(seen, classes), "threshold": threshold,
         "step": 1 / sliding["parts"] if sliding else 0.001,
@@ -158,10 +159,6 @@ def _context(
         "data": text.script_json(data), "numbers": text.script_json(_numbers(seen, measures)),
         "dots": charts.MOST_DOTS,
     }  # fmt: skip
-
-
-def _penalised(classifier: Any) -> bool:
-    return classifier.penalty is not None and not math.isinf(float(classifier.C))
 
 
 def _sigmoids(seen: Seen, classes: list[str], seed: int) -> list[dict[str, Any]]:

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from torchlogit import model_parts
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
 from torchlogit.explanation import Explanation, explain
-from torchlogit.inputs import as_array, check_weights, is_tensor, known_codes, numeric_array
-from torchlogit.lazy_prediction import aligned, lazy_labels
-from torchlogit.linear_classifier import LinearClassifier
+from torchlogit.inputs import as_array, checked_weights, is_tensor, known_codes, numeric_array
+from torchlogit.lazy_prediction import aligned_batches
 from torchlogit.prediction import linear_predictor, probabilities
 from torchlogit.report.information import MOST_COEFFICIENTS, MOST_OPERATIONS, Sums
 from torchlogit.rows import LazyRows
 from torchlogit.table import Table
+from torchlogit.torch_objects import host_array
 
 Array = NDArray[np.float64]
 _BLOCK = 65_536
@@ -82,15 +82,21 @@ class Source:
     """
 
     def __init__(self, model: Any, X: Any) -> None:
-        self.encoder, self.classifier = parts_of(model)
+        parts = model_parts.known_parts(model)
+        if parts is None:
+            raise TypeError(
+                "a report takes a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not "
+                + " and ".join(type(step).__name__ for step in model_parts.steps_of(model))
+            )
+        self.encoder: TableEncoder | None = parts[0]
+        self.classifier: Any = parts[1]
         for step in (self.encoder, self.classifier):
             if step is not None:
                 check_is_fitted(step)
         self.model, self.rows = model, 0
         self.lazy = isinstance(X, LazyRows)
         if is_tensor(X):
-            X = X.detach().cpu()
-            X = (X.to_dense() if X.layout != X.to_dense().layout else X).numpy()
+            X = host_array(X)
         elif not self.lazy and not hasattr(X, "shape"):
             X = np.asarray(X, dtype=None if self.encoder is None else object)
         if scipy.sparse.issparse(X):
@@ -101,10 +107,8 @@ class Source:
         """Numeric rows as the classifier sees them, with the weights and offsets that they bring."""
         if self.lazy:
             rows: LazyRows = self.X if self.encoder is None else self.encoder.transform(self.X)
-            rows, order = aligned(self.classifier, rows) if isinstance(rows, Table) else (rows, None)
-            for batch in rows.numeric_batches():
-                matrix = batch.matrix()
-                yield (matrix if order is None else matrix[:, order]), batch.weight, batch.offset
+            for matrix, batch in aligned_batches(self.classifier, rows):
+                yield matrix, batch.weight, batch.offset
             return
         numbers = self.X if self.encoder is None else self.encoder.transform(self.X)
         numbers = numeric_array(self.classifier, numbers, reset=False)
@@ -161,45 +165,26 @@ class Source:
         return np.concatenate(pieces)
 
 
-def parts_of(model: Any) -> tuple[TableEncoder | None, Any]:
-    """Encoder, if any, and classifier."""
-    steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    if steps and isinstance(steps[-1], LinearClassifier):
-        if len(steps) == 1:
-            return None, steps[0]
-        if len(steps) == 2 and isinstance(steps[0], TableEncoder):
-            return steps[0], steps[1]
-    raise TypeError(
-        "a report takes a LogisticRegression, or a Pipeline of TableEncoder and LogisticRegression, not "
-        + (" and ".join(type(step).__name__ for step in steps))
-    )
-
-
 def feature_names(source: Source) -> list[str]:
     """Names of the numbers that the classifier sees."""
-    if source.encoder is not None:
-        return [str(name) for name in source.encoder.get_feature_names_out()]
-    known = getattr(source.classifier, "feature_names_in_", None)
-    return [f"x{j}" for j in range(source.classifier.n_features_in_)] if known is None else [str(n) for n in known]
+    return model_parts.feature_names(source.encoder, source.classifier)
 
 
 def table_columns(source: Source) -> list[str]:
     """Names of the columns of the table."""
-    if source.encoder is not None:
-        return [decision.column for decision in source.encoder.decisions_]
-    return feature_names(source)
+    return model_parts.column_names(source.encoder, source.classifier)
 
 
 def read(source: Source, y: Any, sample_weight: Any, offset: Any, seed: int) -> Seen:
     """Predict every row and add up what the report tells of them."""
     classifier, solution = source.classifier, source.classifier._current_solution()
     if y is None and source.lazy and source.X.target is not None:
-        y = source.X.labels() if isinstance(source.X, Table) else lazy_labels(source.X, None)[0]
+        y = source.X.labels()
     if y is None:
         raise ValueError("a report compares predictions with the truth: pass y (only a scan with a target brings it)")
     codes = _codes(column_or_1d(as_array(y)), classifier.classes_)
     rows = codes.size
-    given = None if sample_weight is None else _weights(sample_weight, rows)
+    given = None if sample_weight is None else checked_weights(sample_weight, rows)
     if given is None and source.lazy and source.X.has_weight:
         given = np.concatenate([weight for _, weight, _ in source.blocks() if weight is not None])
     mass = np.ones(rows) if given is None else given
@@ -244,14 +229,6 @@ def _codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Place of each label among the classes, which the command line may have put in another order than the sorted."""
     order = np.argsort(classes, kind="stable")
     return np.asarray(order[known_codes(labels, classes[order])], dtype=np.int64)
-
-
-def _weights(sample_weight: Any, rows: int) -> Array:
-    weight = np.asarray(as_array(sample_weight), dtype=np.float64)
-    if weight.ndim == 0:
-        weight = np.full(rows, float(weight))
-    check_weights(weight, rows)
-    return weight
 
 
 def _class_factors(classifier: Any, codes: NDArray[np.int64], mass: Array) -> Array:
