@@ -31,6 +31,8 @@ from torchlogit.sources import Source
 _KEPT_BYTES = 2**29
 # Elements of the blocks that a second derivative is made of: several pieces for every thread.
 _GRAM_BLOCK = 8_000_000
+# Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
+_WRITTEN_BLOCK = 2_000_000
 
 
 @dataclass(slots=True)
@@ -254,11 +256,13 @@ class Objective:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
         return self.curvature_at(u, lanes)(direction)
 
-    def curvature_at(self, u: Tensor, lanes: Tensor) -> Callable[[Tensor], Tensor]:
+    def curvature_at(self, u: Tensor, lanes: Tensor, *, rounded: bool = False) -> Callable[[Tensor], Tensor]:
         """The second derivative at ``u`` as a function of directions, each one read of the rows.
 
-        The rows' own curvatures are kept from the first product to the last, where that takes little memory.
+        The rows' own curvatures are kept from the first product to the last, where that takes little memory. With
+        ``rounded`` a few digits of them will do.
         """
+        kernel = self.kernel.rounded() if rounded else self.kernel
         theta = self._push(u, lanes)
         kept: list[tuple[Tensor, ...]] | None = None
         if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
@@ -273,9 +277,9 @@ class Objective:
                 if kept is not None:
                     i = next(number)
                     if i == len(kept):
-                        kept.append(self.kernel.row_curvature(block, theta, lanes))
+                        kept.append(kernel.row_curvature(block, theta, lanes))
                     curvature = kept[i]
-                return self.kernel.curvature_product(block, theta, along, lanes, curvature)
+                return kernel.curvature_product(block, theta, along, lanes, curvature)
 
             stats = self._sweep(block_product)
             assert stats.product is not None
@@ -390,7 +394,7 @@ class Objective:
         """
         theta, lane = self._push(u, lanes), int(lanes[0])
         total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
-        for block in self.source.blocks(max(2048, 2 * self.width)):
+        for block in self.source.blocks(max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)):
             design = self.kernel.design(block).to(torch.float64)
             rows = self._pull(design[None], lanes)[0]
             target = block.target if block.target.ndim == 1 else block.target[:, lane]

@@ -192,8 +192,13 @@ def choose(
 
 
 def _sample(objective: Objective, seed: int) -> Source | None:
-    """Rows that stand for all, or None where all are too few. A prior stands beside all rows, not beside a sample."""
+    """Rows that stand for all, or None where all are too few, or where nothing would be made of them.
+
+    A prior stands beside all rows, not beside a sample.
+    """
     rows, size = objective.source.rows, objective.outputs * objective.width
+    if size > _LARGEST_MATRIX and objective.outputs == 1:
+        return None
     wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
     if objective.outputs == 1 and size <= _LARGEST_MATRIX:
         wanted = max(wanted, _SHARE * rows * min(1.0, _SHARE_COLUMNS / size))
