@@ -409,7 +409,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         try:
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
                 for _, record in fit.steps():
-                    line.show(told(record))
+                    if line.active:
+                        line.show(told(record))
                     if self.verbose:
                         sys.stderr.write(f"{told(record)}\n")
                     if observer is not None:

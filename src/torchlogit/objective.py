@@ -23,7 +23,7 @@ from torchlogit.kernels import Kernel
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
-from torchlogit.problem import Block, RowStats
+from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Source
 
@@ -52,9 +52,12 @@ class Coordinates:
 
     centre: Tensor
     scale: Tensor
+    identity: bool = False  # both do nothing
 
     def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
+        if self.identity:
+            return u
         centre, scale = self._of(lanes)
         w = u[..., :-1] / scale
         return torch.cat([w, u[..., -1:] - (centre * w).sum(-1, keepdim=True)], dim=-1)
@@ -72,6 +75,8 @@ class Coordinates:
 
     def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `gradient_to_raw`."""
+        if self.identity:
+            return gradient.clone()
         (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
         return torch.cat([(gradient[..., :-1] - centre * intercept) / scale, intercept], dim=-1)
 
@@ -132,10 +137,11 @@ class Objective:
         ridge = torch.clamp(l2[:, None] / scale / scale, max=1e300)
         set_ = object.__setattr__  # the dataclass is frozen
         set_(self, "coordinates", Coordinates(centre, scale))
-        set_(self, "relative", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+        set_(self, "relative", _between(centre, scale, frame))
         if self.prior is not None:
-            frame = self.prior.frame
-        set_(self, "bridge", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+            set_(self, "bridge", _between(centre, scale, self.prior.frame))
+        else:
+            set_(self, "bridge", self.relative)
         set_(self, "ridge", ridge)
 
     # -- shapes -------------------------------------------------------------------------------------------------
@@ -240,7 +246,7 @@ class Objective:
         theta = self._push(u, lanes)
         stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes))
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
-        ridge = self.ridge[lanes][:, None]
+        ridge = self.ridge[lanes][:, None] if self.lanes > 1 else self.ridge[:, None]
         coefficients = u[..., :-1]
         total = self._total(stats)
         value = stats.loss / total + 0.5 * (ridge * coefficients.square()).sum((1, 2))
@@ -310,6 +316,8 @@ class Objective:
 
     def _pull_twice(self, gram: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
         """``(M, S, S)`` in other units on both sides."""
+        if units.identity and self.fit_intercept:
+            return gram
         points, size, _ = gram.shape
         for _ in range(2):
             gram = self._pull(gram.reshape(points, -1, self.width), lanes, units).reshape(points, size, size)
@@ -424,6 +432,12 @@ class Objective:
                 return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
             before += block.rows
         raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
+    """Lanes' units as a frame sees them."""
+    centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
+    return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
 
 
 def _written_out(row: Block) -> Block:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -118,7 +118,7 @@ class TorchKernel:
 
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
-        return self._written(replace(block, weight=None))  # every row, whether it counts or not
+        return self._written(_every_row(block))
 
     def _written(self, block: Block) -> Tensor:
         last = self._last_written
@@ -139,7 +139,7 @@ class TorchKernel:
     def _weight(self, block: Block, lanes: Tensor | None, points: int) -> Tensor:
         """Row weights ``(rows, M)``, float64."""
         if block.weight is None:
-            return torch.ones(1, 1, dtype=torch.float64, device=block.device).expand(block.rows, points)
+            return _one(block.device).expand(block.rows, points)
         if block.weight.ndim == 1:
             return block.weight.to(torch.float64)[:, None].expand(-1, points)
         return block.weight.to(torch.float64)[:, _lanes(lanes, points, block.device)]
@@ -198,7 +198,7 @@ class TorchKernel:
 
     def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
         """``eta (rows, M, K)``, offset included, in ``dtype``."""
-        block = replace(block, weight=None)
+        block = _every_row(block)
         return self._eta(block, self._dense(block), self._sparse(block), theta, lanes)
 
     def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
@@ -207,15 +207,15 @@ class TorchKernel:
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        value, slope = self.loss.value_first(eta, target)
-        margin = self.loss.margin(eta, target).to(torch.float64)
+        value, slope, margin = self.loss.value_first_margin(eta, target)
+        margin = margin.to(torch.float64)
         if block.weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
             value = self._weighted(block, value[..., None], weight)[..., 0]
             slope = self._weighted(block, slope, weight)
         return RowStats(
             rows=block.rows,
-            weight=weight.sum(0),
+            weight=_total_weight(block, weight),
             loss=value.sum(0, dtype=torch.float64),
             gradient=self._pull_back(dense, sparse, slope, width),
             margin=margin.amin(0),
@@ -337,7 +337,7 @@ class TorchKernel:
                 here = slice(k * width, (k + 1) * width)
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
-        return RowStats(block.rows, weight.sum(0), gram=_stacked(grams))
+        return RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
 
 
 def _added(stats: Iterable[RowStats]) -> RowStats:
@@ -377,6 +377,23 @@ def _missing(block: Block) -> Tensor | None:
         return None
     missing = (block.weight.reshape(block.rows, -1) <= 0).all(1)
     return missing if bool(missing.any()) else None
+
+
+@cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones(1, 1, dtype=torch.float64, device=device)
+
+
+def _total_weight(block: Block, weight: Tensor) -> Tensor:
+    """``(M,)``; without a sum over ones."""
+    if block.weight is None:
+        return torch.full(weight.shape[1:], float(block.rows), dtype=torch.float64, device=block.device)
+    return weight.sum(0)
+
+
+def _every_row(block: Block) -> Block:
+    """The rows whether they count or not; the same block where all do, which is known again."""
+    return block if block.weight is None else replace(block, weight=None)
 
 
 def _stacked(matrices: list[Tensor]) -> Tensor:
