@@ -15,7 +15,7 @@ from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
 from torchlogit.sampling import row_uniforms
 from torchlogit.selection import Selection
-from torchlogit.sources.files import TableFile, listed, nearest
+from torchlogit.sources.files import Stamp, TableFile, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
 from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
 from torchlogit.table import Table, TableBatch
@@ -65,6 +65,7 @@ class FileTable(Table):
         self._schema = schema
         self._header = header
         self._counts: tuple[int, ...] | None = None
+        self._stamps: list[Stamp | None] = [None] * len(self._files)
         self._check_roles()
         taken = {name for _, name in roles.named()}
         self._columns = [name for name in schema.names if name not in taken]
@@ -144,12 +145,14 @@ class FileTable(Table):
         wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
         for number, file in enumerate(self._files):
             start = 0
+            self._check_unchanged(number)
             for batch, share in file.batches(wanted):
                 if batch.num_rows:
                     yield number, start, self._typed(batch)
                 start += batch.num_rows
                 if self.listener is not None:
                     self.listener(min((before + share * file.size) / total, 1.0))
+            self._check_unchanged(number)
             before += file.size
             counts.append(start)
         if self._counts is not None and tuple(counts) != self._counts:
@@ -160,6 +163,14 @@ class FileTable(Table):
             raise InputError(f"{self._files[0].name} has no rows of data; check the file")
         if self.listener is not None:
             self.listener(1.0)
+
+    def _check_unchanged(self, number: int) -> None:
+        """Every read is of the same files: what a fit added up of one version means nothing beside another."""
+        file = self._files[number]
+        now, then = Stamp.of(file.path, file.name), self._stamps[number]
+        if then is not None and now != then:
+            raise InputError(f"{file.name} changed between two reads; start again when it is complete")
+        self._stamps[number] = now
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.schema.equals(self._schema) or self._format == "CSV":
@@ -182,6 +193,24 @@ class FileTable(Table):
         for file, start, batch in self._read([name]):
             reader.add(batch.column(name), file, start)
         return reader.finish(len(self._files))
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur, sorted, and each row's index into them; no array of all labels is made."""
+        labels = self._labels
+        classes, ranks = np.unique(labels.values, return_inverse=True)
+        return classes, ranks.ravel().astype(np.min_scalar_type(max(classes.size - 1, 0)))[labels.codes]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the files are text."""
+        return self._format == "CSV"
+
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        if self._counts is None:
+            known = [file.known_rows() for file in self._files]
+            return None if any(count is None for count in known) else sum(count or 0 for count in known)
+        return sum(self._counts)
 
     def labels(self) -> NDArray[Any]:
         """All labels, from one read of their column that is done once."""
@@ -261,10 +290,16 @@ class FileTable(Table):
             "a number; put a TableEncoder before the model, name the value as missing with --na, or leave the column "
             "out with --drop"
         )
+        # what the files hold in float32 stays so: everything is added up in float64 all the same
+        short = all(pa.types.is_float32(self._schema.field(name).type) for name in self._columns)
         for batch in self.table_batches():
-            dense = np.empty((batch.rows, len(self._columns)))
+            dense = np.empty((batch.rows, len(self._columns)), np.float32 if short else np.float64)
             for i, name in enumerate(self._columns):
-                dense[:, i] = self._floats(batch.columns.column(i), name, batch.file, batch.start, expected)
+                column = batch.columns.column(i)
+                if short:
+                    dense[:, i] = column.to_numpy(zero_copy_only=False)
+                else:
+                    dense[:, i] = self._floats(column, name, batch.file, batch.start, expected)
             yield RowBatch(
                 batch.rows,
                 dense=dense,
@@ -292,7 +327,8 @@ class FileTable(Table):
         """The same rows without some of the feature columns."""
         roles = replace(self._roles, drop=(*self._roles.drop, *names))
         table = FileTable(self._files, self._format, roles, self._schema, self._header)
-        table.listener, table._counts = self.listener, self._counts
+        table.listener, table._counts, table._stamps = self.listener, self._counts, self._stamps
+        table.residence = self.residence
         if "_labels" in self.__dict__:
             table.__dict__["_labels"] = self._labels
         return table

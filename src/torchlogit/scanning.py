@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from torchlogit.available import parsed_size
 from torchlogit.errors import InputError
 from torchlogit.file_table import FileTable, Roles
+from torchlogit.rows import Residence
 from torchlogit.sources.files import TableFile, detect_format, display_names, expand
 from torchlogit.sources.libsvm import LibsvmFile
 from torchlogit.sources.parquet import ArrowFile, ParquetFile
@@ -35,6 +37,8 @@ def scan(
     separator: str | None = None,
     header: bool | Sequence[str] = True,
     missing: str | Sequence[str] | None = None,
+    memory: int | str | None = None,
+    cache: int | str | None = None,
 ) -> Table:
     r"""Files as a lazy table: read in blocks when they are needed, as often as they are needed.
 
@@ -60,6 +64,13 @@ def scan(
     missing : str or sequence of str, optional
         What stands for a missing value in a text file, besides nothing at all; by default NA, N/A, NaN, nan, null, NULL
         and ?. Spaces around values do not count.
+    memory : int or str, optional
+        What a fit may take of it, in bytes or as ``"2GB"``, beside what the libraries take; by default half of what is
+        available. Rows that do not fit stay in their files: the fit reads them several times, with a sample of them in
+        memory, and finds the same optimum.
+    cache : int or str, optional
+        What a fit may take on disk (the system's folder for temporary files) for what text was decoded to, so that it
+        is decoded once; by default half of what is free there.
 
     Returns
     -------
@@ -85,7 +96,17 @@ def scan(
     roles = Roles(target, weight, offset, (drop,) if isinstance(drop, str) else tuple(drop))
     names = None if isinstance(header, bool) else tuple(header)
     options = TextOptions(_separator(separator), header is True, _missing(missing), names=names)
-    return open_table(paths, roles, options)
+    table = open_table(paths, roles, options)
+    table.residence = Residence(_size("memory", memory), _size("cache", cache))
+    return table
+
+
+def _size(name: str, given: int | str | None) -> int | None:
+    size = parsed_size(given) if isinstance(given, str) else given
+    least = 1 << 20 if name == "memory" else 0
+    if given is not None and (size is None or size < least):
+        raise InputError(f"{name} is a size such as '2GB' or '500MB' ({least:,} bytes or more), not {given!r}")
+    return size
 
 
 def open_table(

@@ -73,6 +73,7 @@ class EncodedTable(LazyRows):
         encoder.check_columns(table)
         self.encoder, self.fitting = encoder, fitting
         self.table = _with_used_columns(encoder, table)
+        self.residence = table.residence
 
     @property
     def feature_names(self) -> list[str]:
@@ -102,6 +103,19 @@ class EncodedTable(LazyRows):
     def labels(self) -> NDArray[Any]:
         """All labels; nothing is encoded for them."""
         return self.table.labels()
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur, sorted, and each row's index into them."""
+        return self.table.coded_labels()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the table's files are text."""
+        return self.table.is_text
+
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        return self.table.known_rows()
 
     def place(self, row: int) -> str:
         """Where a row stands."""

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -35,6 +36,7 @@ _LIBSVM_LINE = re.compile(rb"[+-]?[\d.][\d.eE+-]*(?:\s+(?:qid|\d+):[^\s:,;]+)+\s
 class TableFile(Protocol):
     """One file of a table. Each format is a class with these methods and one line in ``scanning.py``."""
 
+    path: Path
     name: str
     size: int
 
@@ -123,6 +125,22 @@ def _check_file(text: str) -> None:
     close = nearest(path.name, sorted(os.listdir(folder)))
     meant = f"; did you mean {folder / close}?" if close else "; check the name and the folder"
     raise InputError(f"there is no file {text}{meant}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """By which a change of a file between two reads shows: which file it is, its size, and when it was written."""
+
+    inode: int
+    size: int
+    written: int
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> Stamp:
+        """The file's stamp now."""
+        with reading(name):
+            found = path.stat()
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def fingerprint(path: Path) -> str:
