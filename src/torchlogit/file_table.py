@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
-from torchlogit.sampling import row_uniforms
+from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
+from torchlogit.sources.bad_rows import BadRows, bad_labels, bad_numbers, infinite
 from torchlogit.sources.files import Stamp, TableFile, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
 from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import LISTED, Skipped, Table, TableBatch
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class FileTable(Table):
         Of all columns of the first file, in its order.
     header : bool
         Whether names of columns come from a header.
+    skip : bool, default=False
+        Whether `usable` leaves bad rows out.
     """
 
     def __init__(
@@ -58,12 +61,16 @@ class FileTable(Table):
         roles: Roles,
         schema: pa.Schema,
         header: bool,
+        skip: bool = False,
     ) -> None:
         self._files = tuple(files)
         self._format = format
         self._roles = roles
         self._schema = schema
         self._header = header
+        self._skip = skip
+        self._bad: tuple[NDArray[np.bool_], ...] | None = None  # of each file: rows that are not there
+        self._skipped = Skipped()
         self._counts: tuple[int, ...] | None = None
         self._stamps: list[Stamp | None] = [None] * len(self._files)
         self._check_roles()
@@ -144,9 +151,11 @@ class FileTable(Table):
         # columns must be named to be read, so one is read where only the rows count
         wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
         for number, file in enumerate(self._files):
-            start = 0
+            start = seen = 0
             self._check_unchanged(number)
-            for batch, share in file.batches(wanted):
+            for whole, share in file.batches(wanted):
+                batch = self._good(whole, number, seen)
+                seen += whole.num_rows
                 if batch.num_rows:
                     yield number, start, self._typed(batch)
                 start += batch.num_rows
@@ -181,8 +190,51 @@ class FileTable(Table):
         columns = [column.cast(kind, safe=False) for column, kind in zip(batch.columns, kinds, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
+    def _good(self, batch: pa.RecordBatch, file: int, start: int) -> pa.RecordBatch:
+        """The batch without rows that are left out; one that is too long for them shows that the file has changed."""
+        if self._bad is None:
+            return batch
+        bad = self._bad[file][start : start + batch.num_rows]
+        return batch.filter(pa.array(~bad)) if bad.any() and bad.size == batch.num_rows else batch
+
     def _where(self, file: int, row: int) -> str:
+        if self._bad is not None:
+            row = int(np.flatnonzero(~self._bad[file])[row])
         return self._files[file].where(row)
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out."""
+        return self._skipped
+
+    def usable(self, *, numeric: bool) -> FileTable:
+        """The rows that can be fitted."""
+        if not self._skip or self._bad is not None:
+            return self
+        roles, bad = self._roles, BadRows([file.name for file in self._files])
+        extra = [name for name in (roles.target, roles.weight, roles.offset) if name is not None]
+        for file, start, batch in self._read([*extra, *self._columns]):
+            bad.add(file, start, batch.num_rows, self._faults(batch, numeric))
+        table = self.without(())
+        table.__dict__.pop("_labels", None)
+        table._bad = bad.masks()
+        table._counts = tuple(int((~mask).sum()) for mask in table._bad)
+        table._skipped = _with_ragged(bad.skipped(), self._files)
+        if not sum(table._counts):
+            name, row, reason = table._skipped.listed[0]
+            raise InputError(f"no row can be used: {name}, row {row:,} has {reason}, and the others are no better")
+        return table
+
+    def _faults(self, batch: pa.RecordBatch, numeric: bool) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        roles = self._roles
+        if roles.target is not None:
+            yield from bad_labels(batch.column(roles.target), roles.target)
+        for name, role in ((roles.weight, "weight"), (roles.offset, "offset")):
+            if name is not None:
+                yield from bad_numbers(batch.column(name), name, role)
+        for name in self._columns:
+            column = batch.column(name)
+            yield from bad_numbers(column, name, "number") if numeric else infinite(column, name)
 
     @cached_property
     def _labels(self) -> Labels:
@@ -231,7 +283,7 @@ class FileTable(Table):
     def uniforms(self, seed: int) -> NDArray[np.float64]:
         """A hash of (seed, file, row in file) for each row."""
         self.n_rows()
-        return np.concatenate([row_uniforms(seed, file, 0, rows) for file, rows in enumerate(self._counts or ())])
+        return file_uniforms(seed, self._counts or ())
 
     def table_batches(self) -> Iterator[TableBatch]:
         """All rows in order, with their labels, weights and offsets."""
@@ -326,9 +378,23 @@ class FileTable(Table):
     def without(self, names: Sequence[str]) -> FileTable:
         """The same rows without some of the feature columns."""
         roles = replace(self._roles, drop=(*self._roles.drop, *names))
-        table = FileTable(self._files, self._format, roles, self._schema, self._header)
+        table = FileTable(self._files, self._format, roles, self._schema, self._header, self._skip)
+        table._bad, table._skipped = self._bad, self._skipped
         table.listener, table._counts, table._stamps = self.listener, self._counts, self._stamps
         table.residence = self.residence
         if "_labels" in self.__dict__:
             table.__dict__["_labels"] = self._labels
         return table
+
+
+def _with_ragged(skipped: Skipped, files: Sequence[TableFile]) -> Skipped:
+    """Together with the rows of text files that have the wrong number of fields, which are never seen."""
+    ragged = {file.name: getattr(file, "ragged", ()) for file in files}
+    listed = [(name, row + 1, reason) for name, rows in ragged.items() for row, reason in rows]
+    for name, row, reason in skipped.listed:
+        for other, _ in ragged[name]:  # rising
+            row += other < row
+        listed.append((name, row, reason))
+    order = {file.name: i for i, file in enumerate(files)}
+    listed.sort(key=lambda entry: (order[entry[0]], entry[1]))
+    return Skipped(skipped.count + sum(map(len, ragged.values())), tuple(listed[:LISTED]))

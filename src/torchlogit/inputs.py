@@ -22,6 +22,7 @@ from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.sources import MemorySource, Source, StreamSource
 from torchlogit.sources.streaming import RowState
+from torchlogit.table import Table
 from torchlogit.tensors import placeholder, sparse_rows, tensor_view
 
 # Labels that are counted and not sorted: from so short a range, and with so many rows for each number in it.
@@ -245,6 +246,7 @@ def _to_device(block: Block, device: torch.device | None) -> Block:
 
 
 def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> Features:
+    X = X.usable(numeric=True) if isinstance(X, Table) else X
     found = gather(X, seed_of(estimator.random_state))
     if not found.rows:
         raise ValueError("the files hold no rows (only a header, or nothing at all)")

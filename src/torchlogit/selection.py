@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.rows import RowBatch
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import Skipped, Table, TableBatch
 
 
 class Selection(Table):
@@ -40,6 +40,11 @@ class Selection(Table):
 
     def __repr__(self) -> str:
         return f"{self._table!r}.select({int(self._mask.sum()):,} of {self._mask.size:,} rows)"
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out of the whole table."""
+        return self._table.skipped
 
     @property
     def columns(self) -> list[str]:

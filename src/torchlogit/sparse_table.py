@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
-from torchlogit.sampling import row_uniforms
+from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
 from torchlogit.sources.files import Stamp, listed, nearest
 from torchlogit.sources.libsvm import LibsvmFile, SparseLines
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import LISTED, Skipped, Table, TableBatch
 
 _PREFIX = "feature_"
 
@@ -88,6 +88,13 @@ class SparseTable(Table):
         values = np.concatenate(labels)
         whole = bool((values == np.floor(values)).all() and (np.abs(values) < 2.0**53).all())
         return _Facts(values.astype(np.int64) if whole else values, tuple(counts), lowest, highest)
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out."""
+        self._facts  # noqa: B018 -- the read that finds them
+        listed = [(file.name, row + 1, reason) for file in self._files for row, reason in file.ragged]
+        return Skipped(len(listed), tuple(listed[:LISTED]))
 
     @property
     def columns(self) -> list[str]:
@@ -183,7 +190,7 @@ class SparseTable(Table):
 
     def uniforms(self, seed: int) -> NDArray[np.float64]:
         """A hash of (seed, file, row in file) for each row."""
-        return np.concatenate([row_uniforms(seed, file, 0, rows) for file, rows in enumerate(self._facts.counts)])
+        return file_uniforms(seed, self._facts.counts)
 
     def n_rows(self) -> int:
         """Number of rows."""

@@ -161,6 +161,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit, then `transform` the same rows."""
+        X = X.usable(numeric=False) if isinstance(X, Table) else X
         return self.fit(X, y).transform(X)
 
     def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
