@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A block costs a fixed time for each of its columns here, and in the solver for each coefficient: 23 labels of 100,000
 # words take longer to add up than 3,000 rows to read, which is what a text file gives at a time.
 _BLOCK_ROWS, _BLOCK_BYTES = 65_536, 16 << 20
+# A block that is so long already goes as it is: its columns, one after the other, stay in a core's cache.
+_LONG_ROWS = 8_192
 
 
 def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
@@ -28,7 +30,8 @@ def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
     held: list[TableBatch] = []
     rows = size = 0
     for batch in batches:
-        if held and (batch.file != held[0].file or rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES):
+        full = rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES or max(rows, batch.rows) >= _LONG_ROWS
+        if held and (full or batch.file != held[0].file):
             yield _joined(held)
             held, rows, size = [], 0, 0
         held.append(batch)
