@@ -182,7 +182,8 @@ class StreamSource:
         With another seed than that of the resident rows it takes a read, and the caller answers for the memory.
         """
         if seed == self._sample.seed:
-            return self._resident.subsample(min(fraction, self._sample.fraction), seed)
+            whole = fraction >= self._sample.fraction
+            return self._resident if whole else self._resident.subsample(fraction, seed)
         chosen, hashes = [], []
         for block in self.blocks():
             index, below = sampled_rows(seed, block.file, block.start, block.rows, fraction)
