@@ -203,6 +203,11 @@ class FileTable(Table):
         return self._files[file].where(row)
 
     @property
+    def empty_files(self) -> list[str]:
+        """Files without a row among those that were read."""
+        return [file.name for file, rows in zip(self._files, self._counts or (), strict=False) if not rows]
+
+    @property
     def skipped(self) -> Skipped:
         """Rows that are left out."""
         return self._skipped
@@ -234,7 +239,7 @@ class FileTable(Table):
                 yield from bad_numbers(batch.column(name), name, role)
         for name in self._columns:
             column = batch.column(name)
-            yield from bad_numbers(column, name, "number") if numeric else infinite(column, name)
+            yield from bad_numbers(column, name, "value") if numeric else infinite(column, name)
 
     @cached_property
     def _labels(self) -> Labels:

@@ -42,6 +42,11 @@ class Selection(Table):
         return f"{self._table!r}.select({int(self._mask.sum()):,} of {self._mask.size:,} rows)"
 
     @property
+    def empty_files(self) -> list[str]:
+        """Files without a row in the whole table."""
+        return self._table.empty_files
+
+    @property
     def skipped(self) -> Skipped:
         """Rows that are left out of the whole table."""
         return self._table.skipped

@@ -74,6 +74,11 @@ class Table(LazyRows):
     listener: Callable[[float], None] | None = None
 
     @property
+    def empty_files(self) -> list[str]:
+        """Files without a row among those that were read."""
+        return []
+
+    @property
     def skipped(self) -> Skipped:
         """Rows that are left out of this table (see `usable`)."""
         return Skipped()

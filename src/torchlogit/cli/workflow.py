@@ -111,7 +111,8 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
         "fingerprints": [fingerprint(path) for path in expand(request.data)],
         "seed": request.seed,
     }
-    remarks = [*labels.notes, *_repeated_files(request), *_hints(model)]
+    empty = [f"{name} has no rows" for name in table.empty_files]
+    remarks = [*labels.notes, *_repeated_files(request), *empty, *_hints(model)]
     measured = (rows, kept, True)
     if request.test:
         other = open_table(request.table, request.test, waiting)
