@@ -18,25 +18,28 @@ from torchlogit.sources import Source
 # Floating-point operations that one build may cost: one to two seconds on two cores.
 _BUILD_OPERATIONS = 5e10
 # Rows a class's block needs for each column: with ten, no direction's curvature is off by more than a half.
-_ROWS_PER_COLUMN = 10
-# Operations of a product for each entry of rows x coefficients: two matrix products of two, three times as slow as
-# those of a factor, since they move the rows through memory for few operations each.
-PRODUCT_OPERATIONS = 12.0
+_ROWS_PER_COLUMN = 3
+# Operations of a product for each entry of rows x coefficients: two matrix products of two, twice as slow as those of a
+# factor, since they move the rows through memory for few operations each.
+PRODUCT_OPERATIONS = 8.0
 # Operations that writing out a row costs for each of its entries, twice a build.
 _WRITING_OPERATIONS = 40.0
 # Entries of all blocks (512 MiB).
 _LARGEST_BLOCKS = 64_000_000
 # Rows for each column without which a block says too little.
-_LEAST_ROWS_PER_COLUMN = 2
-# Added to the unit diagonal, where float64 sums have lost everything smaller.
+_LEAST_ROWS_PER_COLUMN = 1
+# Added to the unit diagonal, where the sums have lost everything smaller.
 _JITTERS = (1e-5, 1e-3)
+# Squared pivots of a unit-diagonal block from which float32 inverts it.
+_SAFE_PIVOT = 1e-3
 
 
 @dataclass(frozen=True)
 class ClassInverse:
     """``P``: class by class the inverse of its block, then the mean over classes removed.
 
-    ``inverse (A, K, D, D)`` belongs to blocks of unit diagonal, ``scale (A, K, D)`` is the root of the diagonal.
+    ``inverse (A, K or 1, D, D)`` belongs to blocks of unit diagonal, ``scale (A, K or 1, D)`` is the root of the
+    diagonal; one block stands for all classes where they are alike. In float32: its products move half the memory.
     """
 
     scale: Tensor
@@ -46,7 +49,14 @@ class ClassInverse:
 
     def solve(self, gradient: Tensor) -> Tensor:
         """One product a class; the mean over classes, which the objective cannot see, is removed."""
-        solved = (self.inverse @ (gradient / self.scale)[..., None])[..., 0] / self.scale
+        scaled = (gradient / self.scale).to(self.inverse.dtype)
+        if self.inverse.shape[1] == 1:
+            solved = scaled @ self.inverse[:, 0]
+        else:
+            # Rows times symmetric matrices: a third of the time of matrices times columns.
+            lanes = zip(scaled, self.inverse, strict=True)
+            solved = torch.stack([torch.bmm(rows[:, None], own)[:, 0] for rows, own in lanes])
+        solved = solved.to(gradient.dtype) / self.scale
         return solved - solved.mean(-2, keepdim=True)
 
     def take(self, keep: Tensor) -> ClassInverse:
@@ -98,25 +108,29 @@ class ClassCholesky:
         sample = objective.on(self.sample)
         blocks = [self._blocks(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])]
         scales, inverses = zip(*[_inverse(block) for block in blocks], strict=True)
-        return ClassInverse(torch.stack(scales), torch.stack(inverses))
+        alone = len(blocks) == 1
+        return ClassInverse(torch.stack(scales), inverses[0][None] if alone else torch.stack(inverses))
 
     def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
-        """``(K, D, D)``."""
+        """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
         bends, norms = [], []
+        alike = not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all())
         for rows, eta, target, share in sample.curved_rows(u, lanes):
-            bends.append(sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None])
+            bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
+            bends.append(bend[:, :1] if alike else bend)
             norms.append(rows.square().sum(1))
         bend, norm = torch.cat(bends), torch.cat(norms)
-        weight = torch.stack([_thin(column, column * norm, self.rows(sample)) for column in bend.T])
+        weight = torch.stack([_thin(column, column * norm, self.rows(sample)) for column in bend.T]).sqrt()
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
-        blocks = torch.diag_embed(ridge).repeat(u.shape[1], 1, 1)
+        blocks = torch.diag_embed(ridge.to(torch.float32)).repeat(weight.shape[0], 1, 1)
         start = 0
         for rows, *_ in sample.curved_rows(u, lanes):
-            here = weight[:, start : start + rows.shape[0]]
+            here = weight[:, start : start + rows.shape[0]].to(torch.float32)
+            rounded = rows.to(torch.float32)
             for k, own in enumerate(here):
                 chosen = own.nonzero()[:, 0]
-                part = rows[chosen]
-                blocks[k].addmm_((part * own[chosen, None]).T, part)
+                part = rounded[chosen] * own[chosen, None]
+                blocks[k].addmm_(part.T, part)
             start += rows.shape[0]
         return blocks
 
@@ -143,22 +157,28 @@ def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
 
 
 def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Root of the diagonals ``(K, D)`` and inverses ``(K, D, D)`` of the unit-diagonal blocks."""
+    """Root of the diagonals ``(K, D)``, float64, and inverses ``(K, D, D)`` of the unit-diagonal blocks, in float32."""
     diagonal = blocks.diagonal(dim1=1, dim2=2)
     floor = 1e-8 * diagonal.amax()
     scale = torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0).sqrt()
-    unit = blocks / scale[:, :, None] / scale[:, None, :]
-    unit.diagonal(dim1=1, dim2=2).fill_(1.0)  # a column without curvature has no gradient either
-    inverse = torch.empty_like(unit)
-    for k in range(unit.shape[0]):
-        for jitter in _JITTERS:
-            block = unit[k].clone()
-            block.diagonal().add_(jitter)
-            factor, failed = torch.linalg.cholesky_ex(block)
-            if not int(failed):
-                break
-        else:
-            factor = torch.eye(unit.shape[1], dtype=unit.dtype, device=unit.device)
-        solved = torch.cholesky_inverse(factor)
-        inverse[k] = 0.5 * (solved + solved.T)
-    return scale, inverse
+    for k, block in enumerate(blocks):  # in place: they are the largest thing here
+        unit = block / scale[k] / scale[k, :, None]
+        unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
+        solved = torch.cholesky_inverse(_factor(unit))
+        block.copy_(0.5 * (solved + solved.T))
+    return scale.to(torch.float64), blocks
+
+
+def _factor(unit: Tensor) -> Tensor:
+    """Cholesky factor of a matrix of unit diagonal; in float64 where float32 would lose the small eigenvalues."""
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(unit)
+    if not int(failed) and bool(factor.diagonal().square().amin() > _SAFE_PIVOT):
+        return factor
+    unit = unit.to(torch.float64)
+    for jitter in _JITTERS:
+        factor, failed = torch.linalg.cholesky_ex(unit + torch.diag_embed(unit.new_full(unit.shape[:1], jitter)))
+        if not int(failed):
+            return factor
+    factor = torch.eye(unit.shape[0], dtype=unit.dtype, device=unit.device)
+    return factor

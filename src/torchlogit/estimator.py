@@ -411,7 +411,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
                 _watch_reads(fit, getattr(self, "_reads", None) or (lambda read: line.show(told_read(read))))
                 for _, record in fit.steps():
-                    line.show(told(record))
+                    if line.active:
+                        line.show(told(record))
                     if self.verbose:
                         sys.stderr.write(f"{told(record)}\n")
                     if observer is not None:

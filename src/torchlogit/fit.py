@@ -91,7 +91,7 @@ class Fit:
         except FloatingPointError:
             raise _name_non_finite(source) from None
         self.effort.passes += 1.0
-        kernel = KERNELS[name](problem.loss, moments.frame(problem.fit_intercept))
+        kernel = KERNELS[name](problem.loss, moments.kernel_frame(problem.fit_intercept, source))
         self.objective = Objective(
             source,
             kernel,

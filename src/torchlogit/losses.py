@@ -31,6 +31,10 @@ class Loss(Protocol):
         """Loss ``(rows, M)`` and its first derivative ``(rows, M, K)``."""
         ...
 
+    def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`value_first` and `margin`."""
+        ...
+
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """Second derivative of a row: a ``(rows, M, K)`` diagonal and, for K > 1, ``b`` with ``-b b'`` off it."""
         ...
@@ -77,11 +81,15 @@ class Binomial:
 
         ``torch.nn.functional.softplus`` is not used: it turns linear above 20, an error of 1e-9 there.
         """
+        return self.value_first_margin(eta, target)[:2]
+
+    def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`value_first` and `margin`, which have most of their work in common."""
         margin, sign = self._margin(eta, target)
         tail = torch.exp(-margin.abs())
         value = torch.clamp(-margin, min=0) + torch.log1p(tail)
         wrong = torch.where(margin > 0, tail, torch.ones_like(tail)) / (1 + tail)  # sigmoid(-margin)
-        return value, (-sign * wrong)[..., None]
+        return value, (-sign * wrong)[..., None], margin
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """``sigmoid(eta) * sigmoid(-eta)`` as ``t / (1 + t)^2``, ``t = exp(-|eta|)``."""
@@ -149,6 +157,10 @@ class Multinomial:
         total = rest + own
         first = (other / total).scatter(-1, index, -rest / total)
         return value, first
+
+    def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`value_first` and `margin`."""
+        return *self.value_first(eta, target), self.margin(eta, target)
 
     def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.

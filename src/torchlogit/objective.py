@@ -23,7 +23,7 @@ from torchlogit.kernels import Kernel
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
-from torchlogit.problem import Block, RowStats
+from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Source
 
@@ -31,6 +31,8 @@ from torchlogit.sources import Source
 _KEPT_BYTES = 2**29
 # Elements of the blocks that a second derivative is made of: several pieces for every thread.
 _GRAM_BLOCK = 8_000_000
+# Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
+_WRITTEN_BLOCK = 2_000_000
 
 
 @dataclass(slots=True)
@@ -50,9 +52,12 @@ class Coordinates:
 
     centre: Tensor
     scale: Tensor
+    identity: bool = False  # both do nothing
 
     def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
+        if self.identity:
+            return u
         centre, scale = self._of(lanes)
         w = u[..., :-1] / scale
         return torch.cat([w, u[..., -1:] - (centre * w).sum(-1, keepdim=True)], dim=-1)
@@ -70,6 +75,8 @@ class Coordinates:
 
     def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `gradient_to_raw`."""
+        if self.identity:
+            return gradient.clone()
         (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
         return torch.cat([(gradient[..., :-1] - centre * intercept) / scale, intercept], dim=-1)
 
@@ -130,10 +137,11 @@ class Objective:
         ridge = torch.clamp(l2[:, None] / scale / scale, max=1e300)
         set_ = object.__setattr__  # the dataclass is frozen
         set_(self, "coordinates", Coordinates(centre, scale))
-        set_(self, "relative", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+        set_(self, "relative", _between(centre, scale, frame))
         if self.prior is not None:
-            frame = self.prior.frame
-        set_(self, "bridge", Coordinates((centre - frame.shift) / frame.scale, scale / frame.scale))
+            set_(self, "bridge", _between(centre, scale, self.prior.frame))
+        else:
+            set_(self, "bridge", self.relative)
         set_(self, "ridge", ridge)
 
     # -- shapes -------------------------------------------------------------------------------------------------
@@ -238,7 +246,7 @@ class Objective:
         theta = self._push(u, lanes)
         stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes))
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
-        ridge = self.ridge[lanes][:, None]
+        ridge = self.ridge[lanes][:, None] if self.lanes > 1 else self.ridge[:, None]
         coefficients = u[..., :-1]
         total = self._total(stats)
         value = stats.loss / total + 0.5 * (ridge * coefficients.square()).sum((1, 2))
@@ -254,11 +262,13 @@ class Objective:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
         return self.curvature_at(u, lanes)(direction)
 
-    def curvature_at(self, u: Tensor, lanes: Tensor) -> Callable[[Tensor], Tensor]:
+    def curvature_at(self, u: Tensor, lanes: Tensor, *, rounded: bool = False) -> Callable[[Tensor], Tensor]:
         """The second derivative at ``u`` as a function of directions, each one read of the rows.
 
-        The rows' own curvatures are kept from the first product to the last, where that takes little memory.
+        The rows' own curvatures are kept from the first product to the last, where that takes little memory. With
+        ``rounded`` a few digits of them will do.
         """
+        kernel = self.kernel.rounded() if rounded else self.kernel
         theta = self._push(u, lanes)
         kept: list[tuple[Tensor, ...]] | None = None
         if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
@@ -273,9 +283,9 @@ class Objective:
                 if kept is not None:
                     i = next(number)
                     if i == len(kept):
-                        kept.append(self.kernel.row_curvature(block, theta, lanes))
+                        kept.append(kernel.row_curvature(block, theta, lanes))
                     curvature = kept[i]
-                return self.kernel.curvature_product(block, theta, along, lanes, curvature)
+                return kernel.curvature_product(block, theta, along, lanes, curvature)
 
             stats = self._sweep(block_product)
             assert stats.product is not None
@@ -306,6 +316,8 @@ class Objective:
 
     def _pull_twice(self, gram: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
         """``(M, S, S)`` in other units on both sides."""
+        if units.identity and self.fit_intercept:
+            return gram
         points, size, _ = gram.shape
         for _ in range(2):
             gram = self._pull(gram.reshape(points, -1, self.width), lanes, units).reshape(points, size, size)
@@ -390,7 +402,7 @@ class Objective:
         """
         theta, lane = self._push(u, lanes), int(lanes[0])
         total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
-        for block in self.source.blocks(max(2048, 2 * self.width)):
+        for block in self.source.blocks(max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)):
             design = self.kernel.design(block).to(torch.float64)
             rows = self._pull(design[None], lanes)[0]
             target = block.target if block.target.ndim == 1 else block.target[:, lane]
@@ -420,6 +432,12 @@ class Objective:
                 return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
             before += block.rows
         raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
+    """Lanes' units as a frame sees them."""
+    centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
+    return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
 
 
 def _written_out(row: Block) -> Block:

@@ -195,8 +195,13 @@ def choose(
 
 
 def _sample(objective: Objective, seed: int) -> Source | None:
-    """Rows that stand for all, or None where all are too few. A prior stands beside all rows, not beside a sample."""
+    """Rows that stand for all, or None where all are too few, or where nothing would be made of them.
+
+    A prior stands beside all rows, not beside a sample.
+    """
     rows, size = objective.source.rows, objective.outputs * objective.width
+    if size > _LARGEST_MATRIX and objective.outputs == 1:
+        return None
     wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
     if not objective.source.resident and objective.prior is None:  # a read costs more than any sample in memory
         sample = objective.source.subsample(1.0, seed)

@@ -241,7 +241,7 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
 
 def _rounded_factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...] | None:
     """From products in float32, at half the cost; None where that loses digits that count."""
-    kernel = TorchKernel(rows.kernel.loss, rows.kernel.frame, torch.float32)
+    kernel = TorchKernel(rows.kernel.loss, rows.moments.frame(rows.fit_intercept), torch.float32)
     hessians = rows.on(rows.source, kernel).hessian(u, lanes)
     factors = [_cholesky(_unlock(hessian, rows.outputs), _SAFE_PIVOT_FLOAT32) for hessian in hessians]
     known = tuple(factor for factor in factors if factor is not None)

@@ -26,6 +26,7 @@ PRECONDITIONERS = {
     "Cholesky of each class": lambda objective: ClassCholesky(objective.source),
 }
 FOR_MANY_CLASSES = ("eigenbasis", "Cholesky of each class")
+ROUNDED = ("Cholesky of each class",)  # solve in float32
 LAYOUTS = ("dense", "sparse", "coded", "composite")
 
 

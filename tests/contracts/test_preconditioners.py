@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, classification, objective_from
+from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, ROUNDED, classification, objective_from
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal
 
@@ -42,11 +42,12 @@ def test_symmetric_and_positive(rng, name, classes, fit_intercept):
     P = _matrix(PRECONDITIONERS[name](objective).build(objective, u, lanes), u.shape)
     visible = _projector(objective, u.shape)
     P = visible @ P @ visible
-    torch.testing.assert_close(P, P.T, rtol=1e-9, atol=1e-10 * float(P.abs().max()))
+    rounding = 1e-6 if name in ROUNDED else 1e-10
+    torch.testing.assert_close(P, P.T, rtol=0, atol=rounding * float(P.abs().max()))
     values = torch.linalg.eigvalsh(P)
     rank = int(torch.linalg.matrix_rank(visible))
-    assert int((values > 1e-8 * values[-1]).sum()) == rank
-    assert float(values[0]) > -1e-10 * float(values[-1])
+    assert int((values > 10 * rounding * values[-1]).sum()) == rank
+    assert float(values[0]) > -rounding * float(values[-1])
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -98,7 +99,7 @@ def test_class_blocks_are_inverted(rng):
     blocks = torch.stack([whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(3)])[None]
     thinned = preconditioner.build(objective, u, lanes).solve(blocks)
     torch.testing.assert_close(thinned, v, rtol=0, atol=0.6 * float(v.abs().max()))
-    X, y = X[:40], y[:40]
+    X, y = X[: preconditioner.rows(objective)], y[: preconditioner.rows(objective)]
     objective = objective_from(X, y, 1e-2)
     whole = objective.hessian(u, lanes)[0]
     blocks = torch.stack([whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(3)])[None]

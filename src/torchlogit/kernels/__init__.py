@@ -28,6 +28,10 @@ class Kernel(Protocol):
     dtype: torch.dtype
     block_rows: int | None  # rows of a block in a sweep; None: the source's own choice
 
+    def rounded(self) -> Kernel:
+        """The same with products of fewer digits, where those are faster."""
+        ...
+
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
         ...

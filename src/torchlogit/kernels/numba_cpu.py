@@ -67,6 +67,10 @@ class NumbaKernel(TorchKernel):
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
         self._spare: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
 
+    def rounded(self) -> NumbaKernel:
+        """Itself: the loops wait for memory, not for arithmetic."""
+        return self
+
     def take_room(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """An array to write over: an earlier sweep's, whose pages are there already, or a new one."""
         try:

@@ -36,6 +36,10 @@ class ReferenceKernel:
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, torch.float64
 
+    def rounded(self) -> ReferenceKernel:
+        """Itself."""
+        return self
+
     def design(self, block: Block) -> Tensor:
         """All columns of the block as a dense float64 matrix in frame coordinates, intercept last."""
         design = torch.zeros(block.rows, block.features + 1, dtype=torch.float64)

@@ -1,14 +1,15 @@
 """The general kernel: matrix products in torch, on any device, many lanes and many classes at once.
 
-A block is centred and scaled into a fresh (hence aligned) buffer that stays in the cache for both products; within a
-block the products run in ``dtype``, between blocks everything is float64.
+Where the frame says so, a block is centred and scaled into an aligned buffer that stays in the cache for both products;
+within a block the products run in ``dtype``, between blocks everything is float64.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from torchlogit.threads import at_once, one_thread_each, workers
 _GRAM_ELEMENTS = 4_194_304
 # On a CPU, those of the rows of a piece.
 _CACHED_ELEMENTS = 200_000
+# Bytes to which torch aligns memory. The bits of a matrix product may depend on it, so other blocks are copied.
+_ALIGNMENT = 64
 # Columns of a symmetric product that are computed at once.
 _STRIPE = 256
 
@@ -43,9 +46,19 @@ class TorchKernel:
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, dtype
         self._framed: dict[tuple[int, int], bool] = {}
+        self._rounded: TorchKernel | None = None
+        self._room = threading.local()
         # Of the last block, for problems that have no other.
         self._last_dense: tuple[Block, Tensor] | None = None
         self._last_written: tuple[Block, Tensor] | None = None
+
+    def rounded(self) -> TorchKernel:
+        """The same with products in float32."""
+        if self.dtype == torch.float32:
+            return self
+        if self._rounded is None:
+            self._rounded = TorchKernel(self.loss, self.frame, torch.float32)
+        return self._rounded
 
     # -- a block in frame coordinates ---------------------------------------------------------------------------
 
@@ -55,15 +68,27 @@ class TorchKernel:
         last = self._last_dense  # once: another thread may replace it
         if last is not None and last[0] is block:
             return last[1]
-        width = block.dense.shape[1]
-        # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
-        centred = torch.empty(block.dense.shape, dtype=self.dtype, device=block.device)
-        torch.sub(block.dense, self.frame.shift[:width], out=centred)
-        centred.div_(self.frame.scale[:width])
-        missing = _missing(block)
+        width, missing, centred = block.dense.shape[1], _missing(block), block.dense
+        if self._is_framed(0, width):
+            # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
+            centred = torch.sub(block.dense, self.frame.shift[:width], out=self._taken(block.dense))
+            centred.div_(self.frame.scale[:width])
+        elif missing is not None or centred.dtype != self.dtype or centred.data_ptr() % _ALIGNMENT:
+            centred = self._taken(block.dense).copy_(block.dense)
         centred = centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
         self._last_dense = block, centred
         return centred
+
+    def _taken(self, dense: Tensor) -> Tensor:
+        """Room for a block, the same for each: the pages of a fresh one cost more than the block's products.
+
+        Each thread has its own, and writes over it only when it is done with the block before.
+        """
+        room: Tensor | None = getattr(self._room, "tensor", None)
+        if room is None or room.shape[0] < dense.shape[0] or room.shape[1:] != dense.shape[1:]:
+            room = torch.empty(dense.shape, dtype=self.dtype, device=dense.device)
+            self._room.tensor = room
+        return room[: dense.shape[0]]
 
     def _sparse(self, block: Block) -> list[SparsePart]:
         parts = []
@@ -93,7 +118,7 @@ class TorchKernel:
 
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
-        return self._written(replace(block, weight=None))  # every row, whether it counts or not
+        return self._written(_every_row(block))
 
     def _written(self, block: Block) -> Tensor:
         last = self._last_written
@@ -114,7 +139,7 @@ class TorchKernel:
     def _weight(self, block: Block, lanes: Tensor | None, points: int) -> Tensor:
         """Row weights ``(rows, M)``, float64."""
         if block.weight is None:
-            return torch.ones(1, 1, dtype=torch.float64, device=block.device).expand(block.rows, points)
+            return _one(block.device).expand(block.rows, points)
         if block.weight.ndim == 1:
             return block.weight.to(torch.float64)[:, None].expand(-1, points)
         return block.weight.to(torch.float64)[:, _lanes(lanes, points, block.device)]
@@ -173,7 +198,7 @@ class TorchKernel:
 
     def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
         """``eta (rows, M, K)``, offset included, in ``dtype``."""
-        block = replace(block, weight=None)
+        block = _every_row(block)
         return self._eta(block, self._dense(block), self._sparse(block), theta, lanes)
 
     def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
@@ -182,15 +207,15 @@ class TorchKernel:
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        value, slope = self.loss.value_first(eta, target)
-        margin = self.loss.margin(eta, target).to(torch.float64)
+        value, slope, margin = self.loss.value_first_margin(eta, target)
+        margin = margin.to(torch.float64)
         if block.weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
             value = self._weighted(block, value[..., None], weight)[..., 0]
             slope = self._weighted(block, slope, weight)
         return RowStats(
             rows=block.rows,
-            weight=weight.sum(0),
+            weight=_total_weight(block, weight),
             loss=value.sum(0, dtype=torch.float64),
             gradient=self._pull_back(dense, sparse, slope, width),
             margin=margin.amin(0),
@@ -312,14 +337,20 @@ class TorchKernel:
                 here = slice(k * width, (k + 1) * width)
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
-        return RowStats(block.rows, weight.sum(0), gram=_stacked(grams))
+        return RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
 
 
 def _added(stats: Iterable[RowStats]) -> RowStats:
-    """The sum of at least one record, in order."""
+    """The sum of at least one record, in order. Matrices are added in place: three of them may be all of the memory."""
     total: RowStats | None = None
     for part in stats:
-        total = part if total is None else total + part
+        if total is None:
+            total = part
+        elif total.gram is not None and part.gram is not None:
+            total.gram.add_(part.gram)
+            total = replace(replace(total, gram=None) + replace(part, gram=None), gram=total.gram)
+        else:
+            total = total + part
     assert total is not None
     return total
 
@@ -346,6 +377,23 @@ def _missing(block: Block) -> Tensor | None:
         return None
     missing = (block.weight.reshape(block.rows, -1) <= 0).all(1)
     return missing if bool(missing.any()) else None
+
+
+@cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones(1, 1, dtype=torch.float64, device=device)
+
+
+def _total_weight(block: Block, weight: Tensor) -> Tensor:
+    """``(M,)``; without a sum over ones."""
+    if block.weight is None:
+        return torch.full(weight.shape[1:], float(block.rows), dtype=torch.float64, device=block.device)
+    return weight.sum(0)
+
+
+def _every_row(block: Block) -> Block:
+    """The rows whether they count or not; the same block where all do, which is known again."""
+    return block if block.weight is None else replace(block, weight=None)
 
 
 def _stacked(matrices: list[Tensor]) -> Tensor:

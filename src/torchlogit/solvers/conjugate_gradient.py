@@ -11,6 +11,9 @@ from torch import Tensor
 from torchlogit.objective import Objective
 from torchlogit.solvers.base import lane_dot
 
+# Tolerances that products in float32 can meet.
+_FEW_DIGITS = 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class Solved:
@@ -74,7 +77,9 @@ def newton_path(
     running = size > 0
     path: list[Tensor] = []
     products = 0
-    curvature_product = objective.curvature_at(u, lanes)
+    # A direction is wanted to a few digits, and where there is a penalty nothing hangs on curvature that is tiny.
+    few = bool((tolerance >= _FEW_DIGITS).all()) and not objective.unpenalised
+    curvature_product = objective.curvature_at(u, lanes, rounded=few)
     while products < limit and bool(running.any()):
         bent = curvature_product(search)
         curvature = lane_dot(search, bent)

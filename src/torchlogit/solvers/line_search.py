@@ -150,7 +150,7 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     brackets = [_Bracket(value, slope, kkt, flat, slope_low=slope) for value, slope, kkt in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
-    slopes = [lane_dot(state.gradient, step) for step in steps]
+    slopes = [slope0, *(lane_dot(state.gradient, step) for step in steps[1:])]
     points: list[Tensor] = []
     values: list[Tensor] = []
     gradients: list[Tensor] = []
@@ -158,21 +158,29 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     count = 0
     pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
     for number in range(_ROUNDS):
-        index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
-        u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
-        evaluation = objective.value_gradient(u, state.lanes[index])
-        slope = lane_dot(evaluation.gradient, state.direction[index])
-        kkt = evaluation.gradient.abs().amax((1, 2))
+        if len(pending) == len(brackets) == 1:  # nothing to gather, which small problems would notice
+            u, lanes, direction = state.u + pending[0][1] * steps[pending[0][2]], state.lanes, state.direction
+        else:
+            index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
+            u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
+            lanes, direction = state.lanes[index], state.direction[index]
+        evaluation = objective.value_gradient(u, lanes)
         points.append(u)
         values.append(evaluation.value)
         gradients.append(evaluation.gradient)
         margins.append(evaluation.margin)
-        for i, (lane, t, step) in enumerate(pending):
-            value = float(evaluation.value[i])
+        told = zip(
+            pending,
+            evaluation.value.tolist(),
+            lane_dot(evaluation.gradient, direction).tolist(),
+            evaluation.gradient.abs().amax((1, 2)).tolist(),
+            strict=True,
+        )
+        for i, ((lane, t, step), value, slope, kkt) in enumerate(told):
             if step:
                 brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
             else:
-                brackets[lane].see(count + i, t, value, float(slope[i]), float(kkt[i]))
+                brackets[lane].see(count + i, t, value, slope, kkt)
         count += len(pending)
         detours = [
             (lane, 1.0, step)

@@ -23,6 +23,8 @@ _STALE_SHARE, _SMALL_STEP = 0.01, 0.01
 _FLAT = 0.25
 # The share of the gradient hidden from the curvature, above which a step is taken there.
 _HIDDEN_SHARE = 0.5
+# The share of the gradient that conjugate gradients may leave, where no digits are wanted of a direction.
+_LOOSE = 0.3
 # Products that a direction may always take.
 _LEAST_PRODUCTS = 8
 
@@ -149,7 +151,7 @@ class Newton:
         curvature: InverseCurvature
         if last is not None and self.last_resort and (last.curvature.exact or last.spent >= hopeless):
             curvature = self.last_resort.build(objective, u, lanes)
-        elif last is not None and last.spent < self.patience:
+        elif last is not None and (last.spent < self.patience or (close and self.patience)):
             curvature, spent = last.curvature, last.spent
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
@@ -157,7 +159,9 @@ class Newton:
             direction = objective.project(_along_hidden(curvature, gradient, -curvature.solve(gradient)))
             return _Model(_downhill(direction, gradient), curvature)
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
-        tolerance = torch.clamp(gradient.abs().amax((1, 2)).sqrt(), 1e-3, 0.3)
+        tolerance = torch.clamp(gradient.abs().amax((1, 2)).sqrt(), 1e-3, _LOOSE)
+        if close:  # the direction serves the certificate, and an excess needs no digits
+            tolerance = torch.full_like(tolerance, _LOOSE)
         # A direction cut short would understate the excess that the certificate needs.
         limit = self.products if close else cap
         solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit)

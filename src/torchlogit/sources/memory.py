@@ -67,7 +67,7 @@ class MemorySource:
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
         elements = _BLOCK_ELEMENTS if self.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
         elements = max(elements, _ENTRIES_PER_COLUMN * self.features)
-        return int(np.clip(elements // max(stored, 2 * self.outputs, 1), 64, 65_536))
+        return min(max(elements // max(stored, 2 * self.outputs, 1), 64), 65_536)
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in blocks of at most ``rows``."""
