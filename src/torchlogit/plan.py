@@ -200,12 +200,12 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     A prior stands beside all rows, not beside a sample.
     """
     rows, size = objective.source.rows, objective.outputs * objective.width
-    if size > _LARGEST_MATRIX and objective.outputs == 1:
-        return None
     wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
     if not objective.source.resident and objective.prior is None:  # a read costs more than any sample in memory
         sample = objective.source.subsample(1.0, seed)
         return sample if 2 * sample.rows >= wanted else None
+    if size > _LARGEST_MATRIX and objective.outputs == 1:
+        return None
     if objective.outputs == 1 and size <= _LARGEST_MATRIX:
         wanted = max(wanted, _SHARE * rows * min(1.0, _SHARE_COLUMNS / size))
     if wanted * 2 > rows or objective.prior is not None:
