@@ -20,7 +20,8 @@ from torchlogit.parameters import familiar_message
 from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
 from torchlogit.preparation import Prepared, prepare, prepare_more
-from torchlogit.progress import ProgressLine, told
+from torchlogit.progress import ProgressLine, told, told_read
+from torchlogit.sources import StreamSource
 from torchlogit.stepping import FitStep
 from torchlogit.trace import Trace
 
@@ -408,6 +409,7 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         stopped = False
         try:
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
+                _watch_reads(fit, getattr(self, "_reads", None) or (lambda read: line.show(told_read(read))))
                 for _, record in fit.steps():
                     if line.active:
                         line.show(told(record))
@@ -459,3 +461,10 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         self.converged_, self.kkt_, self.excess_, self.objective_ = converged, kkt, excess, objective
         self.status_ = status
 
+
+
+def _watch_reads(fit: Fit, watch: Any) -> None:
+    """Have whoever waits for rows that are read from files see how far a read is."""
+    source = fit.problem.source
+    if isinstance(source, StreamSource):
+        source.watch = watch

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
-from torchlogit.sampling import row_uniforms
+from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
-from torchlogit.sources.files import TableFile, listed, nearest
+from torchlogit.sources.bad_rows import BadRows, bad_labels, bad_numbers, infinite
+from torchlogit.sources.files import Stamp, TableFile, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
 from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import LISTED, Skipped, Table, TableBatch
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class FileTable(Table):
         Of all columns of the first file, in its order.
     header : bool
         Whether names of columns come from a header.
+    skip : bool, default=False
+        Whether `usable` leaves bad rows out.
     """
 
     def __init__(
@@ -58,13 +61,18 @@ class FileTable(Table):
         roles: Roles,
         schema: pa.Schema,
         header: bool,
+        skip: bool = False,
     ) -> None:
         self._files = tuple(files)
         self._format = format
         self._roles = roles
         self._schema = schema
         self._header = header
+        self._skip = skip
+        self._bad: tuple[NDArray[np.bool_], ...] | None = None  # of each file: rows that are not there
+        self._skipped = Skipped()
         self._counts: tuple[int, ...] | None = None
+        self._stamps: list[Stamp | None] = [None] * len(self._files)
         self._check_roles()
         taken = {name for _, name in roles.named()}
         self._columns = [name for name in schema.names if name not in taken]
@@ -143,13 +151,17 @@ class FileTable(Table):
         # columns must be named to be read, so one is read where only the rows count
         wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
         for number, file in enumerate(self._files):
-            start = 0
-            for batch, share in file.batches(wanted):
+            start = seen = 0
+            self._check_unchanged(number)
+            for whole, share in file.batches(wanted):
+                batch = self._good(whole, number, seen)
+                seen += whole.num_rows
                 if batch.num_rows:
                     yield number, start, self._typed(batch)
                 start += batch.num_rows
                 if self.listener is not None:
                     self.listener(min((before + share * file.size) / total, 1.0))
+            self._check_unchanged(number)
             before += file.size
             counts.append(start)
         if self._counts is not None and tuple(counts) != self._counts:
@@ -161,6 +173,14 @@ class FileTable(Table):
         if self.listener is not None:
             self.listener(1.0)
 
+    def _check_unchanged(self, number: int) -> None:
+        """Every read is of the same files: what a fit added up of one version means nothing beside another."""
+        file = self._files[number]
+        now, then = Stamp.of(file.path, file.name), self._stamps[number]
+        if then is not None and now != then:
+            raise InputError(f"{file.name} changed between two reads; start again when it is complete")
+        self._stamps[number] = now
+
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.schema.equals(self._schema) or self._format == "CSV":
             return batch
@@ -170,8 +190,56 @@ class FileTable(Table):
         columns = [column.cast(kind, safe=False) for column, kind in zip(batch.columns, kinds, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
+    def _good(self, batch: pa.RecordBatch, file: int, start: int) -> pa.RecordBatch:
+        """The batch without rows that are left out; one that is too long for them shows that the file has changed."""
+        if self._bad is None:
+            return batch
+        bad = self._bad[file][start : start + batch.num_rows]
+        return batch.filter(pa.array(~bad)) if bad.any() and bad.size == batch.num_rows else batch
+
     def _where(self, file: int, row: int) -> str:
+        if self._bad is not None:
+            row = int(np.flatnonzero(~self._bad[file])[row])
         return self._files[file].where(row)
+
+    @property
+    def empty_files(self) -> list[str]:
+        """Files without a row among those that were read."""
+        return [file.name for file, rows in zip(self._files, self._counts or (), strict=False) if not rows]
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out."""
+        return self._skipped
+
+    def usable(self, *, numeric: bool) -> FileTable:
+        """The rows that can be fitted."""
+        if not self._skip or self._bad is not None:
+            return self
+        roles, bad = self._roles, BadRows([file.name for file in self._files])
+        extra = [name for name in (roles.target, roles.weight, roles.offset) if name is not None]
+        for file, start, batch in self._read([*extra, *self._columns]):
+            bad.add(file, start, batch.num_rows, self._faults(batch, numeric))
+        table = self.without(())
+        table.__dict__.pop("_labels", None)
+        table._bad = bad.masks()
+        table._counts = tuple(int((~mask).sum()) for mask in table._bad)
+        table._skipped = _with_ragged(bad.skipped(), self._files)
+        if not sum(table._counts):
+            name, row, reason = table._skipped.listed[0]
+            raise InputError(f"no row can be used: {name}, row {row:,} has {reason}, and the others are no better")
+        return table
+
+    def _faults(self, batch: pa.RecordBatch, numeric: bool) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        roles = self._roles
+        if roles.target is not None:
+            yield from bad_labels(batch.column(roles.target), roles.target)
+        for name, role in ((roles.weight, "weight"), (roles.offset, "offset")):
+            if name is not None:
+                yield from bad_numbers(batch.column(name), name, role)
+        for name in self._columns:
+            column = batch.column(name)
+            yield from bad_numbers(column, name, "value") if numeric else infinite(column, name)
 
     @cached_property
     def _labels(self) -> Labels:
@@ -182,6 +250,24 @@ class FileTable(Table):
         for file, start, batch in self._read([name]):
             reader.add(batch.column(name), file, start)
         return reader.finish(len(self._files))
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur, sorted, and each row's index into them; no array of all labels is made."""
+        labels = self._labels
+        classes, ranks = np.unique(labels.values, return_inverse=True)
+        return classes, ranks.ravel().astype(np.min_scalar_type(max(classes.size - 1, 0)))[labels.codes]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the files are text."""
+        return self._format == "CSV"
+
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        if self._counts is None:
+            known = [file.known_rows() for file in self._files]
+            return None if any(count is None for count in known) else sum(count or 0 for count in known)
+        return sum(self._counts)
 
     def labels(self) -> NDArray[Any]:
         """All labels, from one read of their column that is done once."""
@@ -202,7 +288,7 @@ class FileTable(Table):
     def uniforms(self, seed: int) -> NDArray[np.float64]:
         """A hash of (seed, file, row in file) for each row."""
         self.n_rows()
-        return np.concatenate([row_uniforms(seed, file, 0, rows) for file, rows in enumerate(self._counts or ())])
+        return file_uniforms(seed, self._counts or ())
 
     def table_batches(self) -> Iterator[TableBatch]:
         """All rows in order, with their labels, weights and offsets."""
@@ -261,10 +347,16 @@ class FileTable(Table):
             "a number; put a TableEncoder before the model, name the value as missing with --na, or leave the column "
             "out with --drop"
         )
+        # what the files hold in float32 stays so: everything is added up in float64 all the same
+        short = all(pa.types.is_float32(self._schema.field(name).type) for name in self._columns)
         for batch in self.table_batches():
-            dense = np.empty((batch.rows, len(self._columns)))
+            dense = np.empty((batch.rows, len(self._columns)), np.float32 if short else np.float64)
             for i, name in enumerate(self._columns):
-                dense[:, i] = self._floats(batch.columns.column(i), name, batch.file, batch.start, expected)
+                column = batch.columns.column(i)
+                if short:
+                    dense[:, i] = column.to_numpy(zero_copy_only=False)
+                else:
+                    dense[:, i] = self._floats(column, name, batch.file, batch.start, expected)
             yield RowBatch(
                 batch.rows,
                 dense=dense,
@@ -291,8 +383,23 @@ class FileTable(Table):
     def without(self, names: Sequence[str]) -> FileTable:
         """The same rows without some of the feature columns."""
         roles = replace(self._roles, drop=(*self._roles.drop, *names))
-        table = FileTable(self._files, self._format, roles, self._schema, self._header)
-        table.listener, table._counts = self.listener, self._counts
+        table = FileTable(self._files, self._format, roles, self._schema, self._header, self._skip)
+        table._bad, table._skipped = self._bad, self._skipped
+        table.listener, table._counts, table._stamps = self.listener, self._counts, self._stamps
+        table.residence = self.residence
         if "_labels" in self.__dict__:
             table.__dict__["_labels"] = self._labels
         return table
+
+
+def _with_ragged(skipped: Skipped, files: Sequence[TableFile]) -> Skipped:
+    """Together with the rows of text files that have the wrong number of fields, which are never seen."""
+    ragged = {file.name: getattr(file, "ragged", ()) for file in files}
+    listed = [(name, row + 1, reason) for name, rows in ragged.items() for row, reason in rows]
+    for name, row, reason in skipped.listed:
+        for other, _ in ragged[name]:  # rising
+            row += other < row
+        listed.append((name, row, reason))
+    order = {file.name: i for i, file in enumerate(files)}
+    listed.sort(key=lambda entry: (order[entry[0]], entry[1]))
+    return Skipped(skipped.count + sum(map(len, ragged.values())), tuple(listed[:LISTED]))

@@ -16,8 +16,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from torchlogit.gathering import Stream, gather, weights_of
+from torchlogit.parameters import seed_of
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.sources import MemorySource, Source, StreamSource
+from torchlogit.sources.streaming import RowState
+from torchlogit.table import Table
+from torchlogit.tensors import placeholder, sparse_rows, tensor_view
 
 # Labels that are counted and not sorted: from so short a range, and with so many rows for each number in it.
 _LONGEST_RANGE, _ROWS_PER_LABEL = 4096, 4
@@ -39,7 +45,9 @@ class Features:
         What the user gave, for messages.
     lazy : LazyRows, optional
     batches : list of RowBatch
-        Labels, weights and offsets that came with lazy rows.
+        Labels, weights and offsets that came with lazy rows, where all of them are in memory.
+    stream : Stream, optional
+        Where they are not: ``parts`` are a sample of them then.
     """
 
     parts: list[Block]
@@ -48,14 +56,40 @@ class Features:
     original: Any
     lazy: LazyRows | None = None
     batches: list[RowBatch] = field(default_factory=list)
+    stream: Stream | None = None
 
     @property
     def columns(self) -> int:
         """Number of features."""
         return self.parts[0].features
 
+    def source(
+        self,
+        codes: NDArray[np.integer[Any]],
+        weight: NDArray[np.float64] | None,
+        offset: NDArray[np.float64] | None,
+        outputs: int,
+    ) -> Source:
+        """The rows with class codes, weights and offsets ``(n, K)``; None: what a stream's rows bring."""
+        if self.stream is None:
+            return MemorySource(self.blocks(codes, weight, offset), outputs)
+        stream = self.stream
+        state = RowState(codes, weight, offset, outputs)
+        moments = stream.moments if weight is None else None
+        return StreamSource(stream.read, stream.extent, state, stream.sample, moments)
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether the rows bring weights."""
+        return self.lazy is not None and self.lazy.has_weight
+
+    @property
+    def brings_offsets(self) -> bool:
+        """Whether the rows bring offsets."""
+        return self.lazy is not None and self.lazy.has_offset
+
     def blocks(
-        self, codes: NDArray[np.int64], weight: NDArray[np.float64] | None, offset: NDArray[np.float64] | None
+        self, codes: NDArray[np.integer[Any]], weight: NDArray[np.float64] | None, offset: NDArray[np.float64] | None
     ) -> list[Block]:
         """The rows with class codes, weights and offsets ``(n, K)``."""
         device, start, blocks = self.parts[0].device, 0, []
@@ -71,28 +105,6 @@ class Features:
             )
             start = stop
         return blocks
-
-
-def tensor_view(array: NDArray[Any]) -> Tensor:
-    """A tensor over the array's memory, read-only arrays and memory maps included (nothing here writes to it)."""
-    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
-        array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-def _sparse_rows(matrix: Any) -> SparseRows:
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return SparseRows(
-        tensor_view(matrix.indptr), tensor_view(matrix.indices), tensor_view(matrix.data), matrix.shape[1]
-    )
-
-
-def _placeholder(rows: int, device: torch.device | str = "cpu") -> Tensor:
-    return torch.zeros(1, dtype=torch.int64, device=device).expand(rows)
 
 
 # Tensors that are dense already or become CSR.
@@ -203,14 +215,14 @@ def training_features(estimator: Any, X: Any, device: torch.device | None, *, re
     array = numeric_array(estimator, X, reset=reset)
     rows = array.shape[0]
     if scipy.sparse.issparse(array):
-        block = Block(_placeholder(rows), sparse=_sparse_rows(array))
+        block = Block(placeholder(rows), sparse=sparse_rows(array))
     else:
-        block = Block(_placeholder(rows), dense=tensor_view(array))
+        block = Block(placeholder(rows), dense=tensor_view(array))
     return Features([_to_device(block, device)], rows, array.dtype, X)
 
 
 def _tensor_block(tensor: Tensor) -> Block:
-    target = _placeholder(tensor.shape[0], tensor.device)
+    target = placeholder(tensor.shape[0], tensor.device)
     if tensor.layout == torch.sparse_csr:
         rows = SparseRows(tensor.crow_indices(), tensor.col_indices(), tensor.values(), tensor.shape[1])
         return Block(target, sparse=rows)
@@ -234,23 +246,16 @@ def _to_device(block: Block, device: torch.device | None) -> Block:
 
 
 def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> Features:
-    parts, batches, rows = [], [], 0
-    for batch in X.numeric_batches():
-        block = Block(
-            _placeholder(batch.rows),
-            dense=None if batch.dense is None else tensor_view(batch.dense),
-            sparse=None if batch.sparse is None else _sparse_rows(batch.sparse),
-            codes=None if batch.codes is None else CodedColumns(
-                tensor_view(batch.codes), torch.tensor(batch.first, dtype=torch.int64), batch.coded_columns
-            ),
-            file=batch.file,
-            start=batch.start,
-        )  # fmt: skip
-        parts.append(_to_device(block, device))
-        batches.append(replace(batch, dense=None, sparse=None, codes=None))
-        rows += batch.rows
-    if not rows:
+    X = X.usable(numeric=True) if isinstance(X, Table) else X
+    found = gather(X, seed_of(estimator.random_state))
+    if not found.rows:
         raise ValueError("the files hold no rows (only a header, or nothing at all)")
+    if found.stream is not None and device is not None and device.type != "cpu":
+        raise ValueError(
+            f"the rows do not fit into the memory that they may take, and such are fitted on the CPU: choose "
+            f"device='auto', not '{device}', or allow more memory (scan(..., memory=...))"
+        )
+    parts = [_to_device(part, device) for part in found.parts]
     widths = max(part.sparse.columns for part in parts if part.sparse is not None) if parts[0].sparse else 0
     if widths:  # the width of a sparse file is known when all of it has been read
         parts = [replace(part, sparse=replace(part.sparse, columns=widths)) for part in parts if part.sparse]
@@ -259,7 +264,9 @@ def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> 
         estimator.feature_names_in_ = np.array(X.feature_names, dtype=object)
     elif hasattr(estimator, "feature_names_in_"):
         del estimator.feature_names_in_
-    return Features(parts, rows, np.dtype(np.float64), X, lazy=X, batches=batches)
+    return Features(
+        parts, found.rows, np.dtype(np.float64), X, lazy=X, batches=found.batches, stream=found.stream
+    )
 
 
 # -- labels, weights, offsets ---------------------------------------------------------------------------------------
@@ -272,6 +279,19 @@ def as_array(values: Any) -> NDArray[Any]:
     if hasattr(values, "to_numpy") and type(values).__module__.split(".")[0] == "pyarrow":
         return np.asarray(values.to_pylist()) if hasattr(values, "chunks") else np.asarray(values.to_numpy(False))
     return np.asarray(values)
+
+
+def classes_and_codes(estimator: Any, features: Features, y: Any) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+    """Sorted classes, and the class code of each row: int64, or of as few bytes as they need beside a stream."""
+    stream, lazy = features.stream, features.lazy
+    if stream is None or lazy is None:
+        return encode_labels(training_labels(estimator, features, y))
+    if y is None and lazy.target is not None:
+        classes, codes = lazy.coded_labels()
+        check_classification_targets(classes)
+        return _several(classes), codes
+    classes, codes = encode_labels(training_labels(estimator, features, y))
+    return classes, codes.astype(np.min_scalar_type(classes.size - 1))
 
 
 def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:
@@ -333,12 +353,16 @@ def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
         If there are fewer than two classes.
     """
     classes, codes = _few_codes(labels) or _any_codes(labels)
+    return _several(classes), codes
+
+
+def _several(classes: NDArray[Any]) -> NDArray[Any]:
     if classes.size < 2:
         raise ValueError(
             f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
             f"{classes[0]!r}"
         )
-    return classes, codes
+    return classes
 
 
 def _few_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
@@ -390,19 +414,21 @@ def row_weights(
     features: Features,
     sample_weight: Any,
     class_weight: Any,
-    labels: NDArray[Any],
     classes: NDArray[Any],
-    codes: NDArray[np.int64],
+    codes: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64] | None:
-    """Sample weights times class weights, float64, or None where all are one."""
+    """Sample weights times class weights, float64, or None where all are one, or a stream's rows bring them."""
     weight: NDArray[np.float64] | None = None
     if sample_weight is None and features.lazy is not None and features.lazy.has_weight:
-        sample_weight = np.concatenate([batch.weight for batch in features.batches if batch.weight is not None])
+        if features.stream is None:
+            sample_weight = np.concatenate([batch.weight for batch in features.batches if batch.weight is not None])
+        elif class_weight is not None:
+            sample_weight = weights_of(features.lazy)
     if sample_weight is not None:
         weight = checked_weights(sample_weight, features.rows)
     if class_weight is None:
         return weight
-    per_class = compute_class_weight(class_weight, classes=classes, y=labels, sample_weight=weight)
+    per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes], sample_weight=weight)
     factors = np.asarray(per_class, dtype=np.float64)[codes]
     weight = factors if weight is None else weight * factors
     check_weights(weight, features.rows)

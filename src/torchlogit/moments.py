@@ -136,21 +136,69 @@ def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) ->
     FloatingPointError
         When a value or a sum is not finite, in a row of weight 0 too. The caller locates and names the value.
     """
+    known: Moments | None = getattr(source, "moments", None)
+    if known is not None and lanes == 1:  # a source that had to read all rows once has added them up in passing
+        return known
     anchor = _first_row(source)
     unit = torch.ones_like(anchor)
     sums = _sweep(source, lanes, anchor, unit, compiled)
     spread = _spread(sums, anchor)
-    far = (spread.stored_variance < 1e-6 * spread.square).any(0)
-    extreme = (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
+    far, extreme = _badly_anchored(sums, spread)
     if bool((far | extreme).any()):
         anchor = torch.where(far & ~extreme, anchor + spread.stored_mean.mean(0), anchor)
         unit = torch.where(extreme, sums.largest, unit)
         sums = _sweep(source, lanes, anchor, unit, compiled and not bool(extreme.any()))
         spread = _spread(sums, anchor / unit)
+    return _moments(sums, spread, anchor, unit)
+
+
+def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor]:
+    """Columns whose spread drowns in their distance from the anchor, and those whose squares leave the range."""
+    far = (spread.stored_variance < 1e-6 * spread.square).any(0)
+    return far, (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
+
+
+def _moments(sums: _Sums, spread: _Spread, anchor: Tensor, unit: Tensor) -> Moments:
     deviation = spread.variance.sqrt() * unit
     deviation = torch.where(deviation < _LEAST_SPREAD, 0.0, deviation)
     largest = anchor.abs() + sums.largest * unit
     return Moments(sums.weight, spread.mean * unit, deviation, sums.everywhere().all(0), largest)
+
+
+class PassingMoments:
+    """The moments of one lane, of blocks that somebody else reads one after the other.
+
+    Parameters
+    ----------
+    anchor : Tensor of shape (p,), float64
+        Near the columns' means, zero where values may be absent.
+    compiled : bool, default=False
+        As in `column_moments`.
+    """
+
+    def __init__(self, anchor: Tensor, *, compiled: bool = False) -> None:
+        self._anchor, self._compiled = anchor, compiled
+        self._unit = torch.ones_like(anchor)
+        self._total: _Sums | None = None
+        self._finite = True
+
+    def add(self, block: Block) -> None:
+        """Take the next block."""
+        try:
+            self._total = _with_block(self._total, block, 1, self._anchor, self._unit, self._compiled)
+        except FloatingPointError:
+            self._finite = False
+
+    def moments(self) -> Moments | None:
+        """Those of all blocks; None where it takes the reads of `column_moments`, which also names a cause."""
+        if self._total is None or not self._finite:
+            return None
+        try:
+            spread = _spread(self._total, self._anchor)
+        except FloatingPointError:
+            return None
+        far, extreme = _badly_anchored(self._total, spread)
+        return None if bool((far | extreme).any()) else _moments(self._total, spread, self._anchor, self._unit)
 
 
 def _first_row(source: Source) -> Tensor:
@@ -197,19 +245,26 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
     total: _Sums | None = None
     for block in source.blocks(_rows_at_once(source) if compiled else None):
-        present = _present(block)
-        if not bool(present.all()):
-            kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
-            _check_finite(block.take(left_out))
-            block = block.take(kept)
-            if not block.rows:
-                continue
-        sums = _block_sums(block, lanes, anchor, unit, compiled)
-        if total is None:
-            total = sums
-        else:
-            total.add(sums)
+        total = _with_block(total, block, lanes, anchor, unit, compiled)
     assert total is not None
+    return total
+
+
+def _with_block(
+    total: _Sums | None, block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool
+) -> _Sums | None:
+    """The sums with those of another block."""
+    present = _present(block)
+    if not bool(present.all()):
+        kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
+        _check_finite(block.take(left_out))
+        block = block.take(kept)
+        if not block.rows:
+            return total
+    sums = _block_sums(block, lanes, anchor, unit, compiled)
+    if total is None:
+        return sums
+    total.add(sums)
     return total
 
 

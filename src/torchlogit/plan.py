@@ -132,7 +132,7 @@ def kernel_for(source: Source, loss: Loss, lanes: int = 1) -> tuple[str, str]:
     """
     if source.device.type != "cpu":
         return "torch", f"the rows are on {source.device}"
-    dense, sparse, coded = next(iter(source.blocks(1))).widths
+    dense, sparse, coded = getattr(source, "widths", None) or next(iter(source.blocks(1))).widths
     outputs = loss.outputs * lanes
     if outputs >= DENSE_OUTPUTS and not (sparse or coded):
         return "torch", f"dense rows times {outputs:,} outputs are what matrix products are for"
@@ -167,13 +167,16 @@ def choose(
                                                                cost too much, in the Gram eigenbasis
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
+
+    Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)
     solver, reason = _solver(objective, options.tol, sample)
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     warm = None
-    if may_warm and sample is not None and rows >= _WARM_RATIO * sample.rows:
+    worth = sample is not None and (rows >= _WARM_RATIO * sample.rows or not objective.source.resident)
+    if may_warm and sample is not None and worth:
         # What a subsample's optimum has in common with the whole one is worth no more digits than this.
         tol = max(options.tol, _WARM_DIGITS / sample.rows**0.5)
         own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
@@ -197,9 +200,12 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     A prior stands beside all rows, not beside a sample.
     """
     rows, size = objective.source.rows, objective.outputs * objective.width
+    wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
+    if not objective.source.resident and objective.prior is None:  # a read costs more than any sample in memory
+        sample = objective.source.subsample(1.0, seed)
+        return sample if 2 * sample.rows >= wanted else None
     if size > _LARGEST_MATRIX and objective.outputs == 1:
         return None
-    wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
     if objective.outputs == 1 and size <= _LARGEST_MATRIX:
         wanted = max(wanted, _SHARE * rows * min(1.0, _SHARE_COLUMNS / size))
     if wanted * 2 > rows or objective.prior is not None:
@@ -212,6 +218,8 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     size = outputs * width
     whole = rows * float(size) ** 2
+    if sample is not None and not objective.source.resident:
+        return _streaming(objective, tol, sample)
     if objective.prior is not None and not objective.prior.whole:
         return LBFGS(CentredDiagonal(), tol), "of earlier rows only the diagonal of the curvature is known"
     if outputs == 1 and size <= _LARGEST_MATRIX:
@@ -240,6 +248,23 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
         return _many_classes(objective, tol, sample), (
             f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
         )
+    return LBFGS(CentredDiagonal(), tol), "too many columns for a matrix of their products"
+
+
+def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS, str]:
+    """For rows that are read from their files: a step is a read, and nothing but gradients asks for one."""
+    outputs, width = objective.outputs, objective.width
+    size = outputs * width
+    blocks = ClassCholesky(sample)
+    if size <= _LARGEST_MATRIX:
+        alone = outputs == 1 and objective.source.rows * float(size) ** 2 <= _LAST_OPERATIONS
+        last_resort = Newton(HessianCholesky(), tol) if alone else None
+        return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
+            "every step is a read of the files, so the sample's Hessian guides it"
+        )
+    if outputs > 1 and width <= _LARGEST_MATRIX:
+        curvature = blocks if blocks.fits(objective) else GramEigenbasis(sample)
+        return LBFGS(curvature, tol), "every step is a read of the files, so the sample's Hessians guide it"
     return LBFGS(CentredDiagonal(), tol), "too many columns for a matrix of their products"
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchlogit.fit import Fit, NonFiniteError, Problem
+from torchlogit.gathering import weights_of
 from torchlogit.incremental import Incremental
 from torchlogit.inputs import (
     Features,
-    encode_labels,
+    check_weights,
+    classes_and_codes,
     known_codes,
     row_offsets,
     row_weights,
@@ -26,7 +28,6 @@ from torchlogit.losses import loss_for
 from torchlogit.parameters import check_parameters, device_of, seed_of
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import FitOptions
-from torchlogit.sources import MemorySource
 
 if TYPE_CHECKING:
     from torchlogit.estimator import LogisticRegression
@@ -77,25 +78,24 @@ def prepare(
     """
     strength = check_parameters(estimator)
     features = training_features(estimator, X, device_of(estimator.device))
-    labels = training_labels(estimator, features, y)
-    classes, codes = encode_labels(labels)
+    classes, codes = classes_and_codes(estimator, features, y)
     if estimator.solver == "liblinear" and classes.size > 2:
         raise ValueError(
             "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Leave solver at "
             "'auto' for the multinomial model, or wrap the estimator in a OneVsRestClassifier."
         )
-    weight = row_weights(features, sample_weight, estimator.class_weight, labels, classes, codes)
+    weight = row_weights(features, sample_weight, estimator.class_weight, classes, codes)
     loss = loss_for(int(classes.size))
     offsets = row_offsets(_offset_of(features, offset), features.rows, loss.outputs)
-    total = float(features.rows if weight is None else weight.sum())
-    source = MemorySource(features.blocks(codes, weight, offsets), loss.outputs)
+    source = features.source(codes, weight, offsets, loss.outputs)
+    total = _total(features, weight)
     problem = Problem(
         source,
         loss,
         [ElasticNet(l2=0.0 if np.isinf(strength) else 1.0 / (strength * total))],
         bool(estimator.fit_intercept),
         _start(estimator, loss.outputs, source.features),
-        offsets is not None,
+        offsets is not None or (features.stream is not None and features.brings_offsets),
     )
     return Prepared(problem, _options(estimator), features.dtype, classes, _names(estimator, features), features)
 
@@ -115,7 +115,7 @@ def prepare_more(
     labels = training_labels(estimator, features, y)
     known = _known_classes(estimator, classes, memory)
     codes = known_codes(labels, known)
-    weight = row_weights(features, sample_weight, estimator.class_weight, labels, known, codes)
+    weight = row_weights(features, sample_weight, estimator.class_weight, known, codes)
     loss = loss_for(int(known.size))
     offsets = row_offsets(_offset_of(features, offset), features.rows, loss.outputs)
     blocks = features.blocks(codes, weight, offsets)
@@ -184,8 +184,18 @@ def _start(estimator: LogisticRegression, outputs: int, width: int) -> Tensor | 
     return torch.from_numpy(np.concatenate([current.coef, current.intercept[:, None]], axis=1))[None]
 
 
+def _total(features: Features, weight: NDArray[np.float64] | None) -> float:
+    """Total weight."""
+    if weight is None and features.stream is not None and features.brings_weights:
+        moments = features.stream.moments
+        total = float(weights_of(features.original).sum() if moments is None else moments.weight[0])
+        check_weights(np.array([total]), 1)
+        return total
+    return float(features.rows if weight is None else weight.sum())
+
+
 def _offset_of(features: Features, offset: Any) -> Any:
-    if offset is None and features.lazy is not None and features.lazy.has_offset:
+    if offset is None and features.stream is None and features.lazy is not None and features.lazy.has_offset:
         return np.concatenate([batch.offset for batch in features.batches if batch.offset is not None])
     return offset
 

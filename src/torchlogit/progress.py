@@ -9,7 +9,10 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from torchlogit.sources.streaming import Pass
 
 _PATIENCE = 2.0  # seconds before it appears
 _PAUSE = 0.1  # seconds between two versions of it
@@ -70,6 +73,15 @@ def speed(rows_per_second: float) -> str:
         if rows_per_second >= size:
             return f"{rows_per_second / size:.3g}{unit} rows/s"
     return f"{rows_per_second:.3g} rows/s"
+
+
+def told_read(read: Pass) -> str:
+    """A read of the rows that is under way: which it is, how fast, and how much longer it takes."""
+    seconds = max(read.seconds, 1e-9)
+    left = seconds * (read.total - read.rows) / max(read.rows, 1)
+    parts = [f"pass {read.number}", f"{100 * read.rows / read.total:.0f} % of {read.total:,} rows"]
+    parts += [speed(read.rows / seconds), f"{read.nbytes / seconds / 1e6:,.0f} MB/s", f"{left:.0f} s left"]
+    return "  ".join(parts)
 
 
 def told(record: Mapping[str, Any]) -> str:

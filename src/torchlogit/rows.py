@@ -67,8 +67,35 @@ class RowBatch:
         return parts[0] if len(parts) == 1 else scipy.sparse.csr_array(scipy.sparse.hstack(parts, format="csr"))
 
 
+@dataclass(frozen=True, slots=True)
+class Residence:
+    """What a fit of lazy rows may take up.
+
+    Parameters
+    ----------
+    memory : int, optional
+        Bytes of memory; None is half of what is available.
+    cache : int, optional
+        Bytes on disk for what text files were decoded to; None is half of what is free there.
+    folder : str, optional
+        Where on disk; None is the system's folder for temporary files.
+    """
+
+    memory: int | None = None
+    cache: int | None = None
+    folder: str | None = None
+
+
 class LazyRows(ABC):
-    """Rows that are read when they are needed: what ``scan`` returns, and what an encoder makes of it."""
+    """Rows that are read when they are needed: what ``scan`` returns, and what an encoder makes of it.
+
+    Attributes
+    ----------
+    residence : Residence
+        What a fit of them may take up.
+    """
+
+    residence: Residence = Residence()
 
     @property
     @abstractmethod
@@ -94,6 +121,20 @@ class LazyRows(ABC):
     @abstractmethod
     def has_offset(self) -> bool:
         """Whether the rows carry offsets."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether reading them means parsing text, so that what it gives is worth keeping."""
+        return False
+
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        return None
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur, sorted, and each row's index into them, in as few bytes as that needs."""
+        classes, codes = np.unique(self.labels(), return_inverse=True)
+        return classes, codes.ravel().astype(np.min_scalar_type(max(classes.size - 1, 0)))
 
     @abstractmethod
     def numeric_batches(self) -> Iterator[RowBatch]:

@@ -6,6 +6,8 @@ always contains the smaller one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,3 +88,22 @@ def sampled_rows(
         found.append(index + first)
         hashes.append(piece[index])
     return np.concatenate(found), np.concatenate(hashes)
+
+
+def file_uniforms(seed: int, counts: Sequence[int]) -> NDArray[np.float64]:
+    """The hashes of all rows of several files, one after the other.
+
+    Parameters
+    ----------
+    seed : int
+    counts : sequence of int
+        Rows of each file.
+    """
+    hashes = np.empty(sum(counts))
+    done = 0
+    for file, rows in enumerate(counts):
+        for start in range(0, rows, _PIECE):  # in pieces, whose intermediate results are small
+            stop = min(start + _PIECE, rows)
+            hashes[done : done + stop - start] = row_uniforms(seed, file, start, stop)
+            done += stop - start
+    return hashes

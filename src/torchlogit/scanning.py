@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from torchlogit.available import parsed_size
 from torchlogit.errors import InputError
 from torchlogit.file_table import FileTable, Roles
+from torchlogit.rows import Residence
 from torchlogit.sources.files import TableFile, detect_format, display_names, expand
 from torchlogit.sources.libsvm import LibsvmFile
+from torchlogit.sources.numpy_file import NumpyFile
 from torchlogit.sources.parquet import ArrowFile, ParquetFile
 from torchlogit.sources.text import MISSING, TextFile, TextOptions
 from torchlogit.sparse_table import SparseTable
@@ -22,6 +25,7 @@ _FORMATS: dict[str, Callable[[Path, str, TextOptions], TableFile]] = {
     "CSV": TextFile,
     "Parquet": lambda path, name, options: ParquetFile(path, name, options.block_bytes),
     "Arrow": lambda path, name, options: ArrowFile(path, name, options.block_bytes),
+    "NumPy": lambda path, name, options: NumpyFile(path, name, options.block_bytes),
 }
 
 
@@ -35,17 +39,21 @@ def scan(
     separator: str | None = None,
     header: bool | Sequence[str] = True,
     missing: str | Sequence[str] | None = None,
+    memory: int | str | None = None,
+    cache: int | str | None = None,
+    on_bad_row: str = "error",
 ) -> Table:
     r"""Files as a lazy table: read in blocks when they are needed, as often as they are needed.
 
-    CSV (comma, tab, semicolon; gzipped or not), Parquet, Arrow IPC (Feather) and libsvm (gzipped or not), told apart by
-    their content and suffix. Columns of text files are strings until an encoder or a model makes numbers of them.
+    CSV (comma, tab, semicolon; gzipped or not), Parquet, Arrow IPC (Feather), libsvm (gzipped or not) and NumPy's
+    ``.npy`` (columns are ``column_0``, ``column_1``, …), told apart by their content and suffix. Columns of text files
+    are strings until an encoder or a model makes numbers of them.
 
     Parameters
     ----------
     paths : str, Path or sequence of them
-        Files or patterns such as ``"train/*.parquet"``; several files are one table, in the order given, the files of a
-        pattern sorted. All have one format and the same columns.
+        Files, folders, or patterns such as ``"train/*.parquet"``; several files are one table, in the order given, the
+        files of a folder or pattern sorted. All have one format and the same columns.
     target : str, optional
         Column with the labels. A libsvm file's is ``"label"``, always.
     weight, offset : str, optional
@@ -60,6 +68,17 @@ def scan(
     missing : str or sequence of str, optional
         What stands for a missing value in a text file, besides nothing at all; by default NA, N/A, NaN, nan, null, NULL
         and ?. Spaces around values do not count.
+    memory : int or str, optional
+        What a fit may take of it, in bytes or as ``"2GB"``, beside what the libraries take; by default half of what is
+        available. Rows that do not fit stay in their files: the fit reads them several times, with a sample of them in
+        memory, and finds the same optimum.
+    cache : int or str, optional
+        What a fit may take on disk (the system's folder for temporary files) for what text was decoded to, so that it
+        is decoded once; by default half of what is free there.
+    on_bad_row : {"error", "skip"}, default="error"
+        What a fit does about a row that it cannot use: one with the wrong number of fields, without a label, with a
+        weight or offset that is no number, or an infinite value (without an encoder: any value that is missing or no
+        number). An error names file and row; ``"skip"`` takes one more read to find them all, and leaves them out.
 
     Returns
     -------
@@ -84,8 +103,21 @@ def scan(
     """
     roles = Roles(target, weight, offset, (drop,) if isinstance(drop, str) else tuple(drop))
     names = None if isinstance(header, bool) else tuple(header)
-    options = TextOptions(_separator(separator), header is True, _missing(missing), names=names)
-    return open_table(paths, roles, options)
+    if on_bad_row not in ("error", "skip"):
+        raise InputError(f"on_bad_row is 'error' or 'skip', not {on_bad_row!r}")
+    skip = on_bad_row == "skip"
+    options = TextOptions(_separator(separator), header is True, _missing(missing), names=names, skip=skip)
+    table = open_table(paths, roles, options)
+    table.residence = Residence(_size("memory", memory), _size("cache", cache))
+    return table
+
+
+def _size(name: str, given: int | str | None) -> int | None:
+    size = parsed_size(given) if isinstance(given, str) else given
+    least = 1 << 20 if name == "memory" else 0
+    if given is not None and (size is None or size < least):
+        raise InputError(f"{name} is a size such as '2GB' or '500MB' ({least:,} bytes or more), not {given!r}")
+    return size
 
 
 def open_table(
@@ -99,7 +131,7 @@ def open_table(
         if kind != formats[0]:
             raise InputError(f"{name} is {kind}, but {names[0]} is {formats[0]}; scan files of one format together")
     if formats[0] == "libsvm":
-        return _sparse(found, names, roles, options.block_bytes)
+        return _sparse(found, names, roles, options)
     files: list[TableFile] = []
     for path, name in zip(found, names, strict=True):
         files.append(_FORMATS[formats[0]](path, name, options))
@@ -111,10 +143,10 @@ def open_table(
         raise InputError(
             f"{names[0]} has no rows of data{', only a header' if hint else ''}{hint or '; check the file'}"
         )
-    return FileTable(files, formats[0], roles, _common_schema(files, roles), options.header)
+    return FileTable(files, formats[0], roles, _common_schema(files, roles), options.header, options.skip)
 
 
-def _sparse(found: Sequence[Path], names: Sequence[str], roles: Roles, block_bytes: int) -> Table:
+def _sparse(found: Sequence[Path], names: Sequence[str], roles: Roles, options: TextOptions) -> Table:
     if roles.weight is not None or roles.offset is not None:
         role = "weight" if roles.weight is not None else "offset"
         raise InputError(f"{names[0]} is a libsvm file, which has no column for a {role}; leave out --{role}")
@@ -122,7 +154,9 @@ def _sparse(found: Sequence[Path], names: Sequence[str], roles: Roles, block_byt
         raise InputError(
             f"{names[0]} is a libsvm file, whose only target is 'label', not '{roles.target}'; say --target label"
         )
-    table = SparseTable([LibsvmFile(path, name, block_bytes) for path, name in zip(found, names, strict=True)])
+    table = SparseTable(
+        [LibsvmFile(path, name, options.block_bytes, options.skip) for path, name in zip(found, names, strict=True)]
+    )
     return table.without(roles.drop) if roles.drop else table
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.rows import RowBatch
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import Skipped, Table, TableBatch
 
 
 class Selection(Table):
@@ -36,10 +36,20 @@ class Selection(Table):
             )
         if self._mask.size != table.n_rows():
             raise ValueError(f"the mask has {self._mask.size:,} entries, but the table has {table.n_rows():,} rows")
-        self.listener = table.listener
+        self.listener, self.residence = table.listener, table.residence
 
     def __repr__(self) -> str:
         return f"{self._table!r}.select({int(self._mask.sum()):,} of {self._mask.size:,} rows)"
+
+    @property
+    def empty_files(self) -> list[str]:
+        """Files without a row in the whole table."""
+        return self._table.empty_files
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out of the whole table."""
+        return self._table.skipped
 
     @property
     def columns(self) -> list[str]:
@@ -55,6 +65,23 @@ class Selection(Table):
     def is_sparse(self) -> bool:
         """Whether the rows are sparse numbers."""
         return self._table.is_sparse
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the files are text."""
+        return self._table.is_text
+
+    def known_rows(self) -> int:
+        """Number of selected rows."""
+        return self.n_rows()
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur among the selected rows, sorted, and each row's index into them."""
+        classes, codes = self._table.coded_labels()
+        codes = codes[self._mask]
+        present = np.bincount(codes, minlength=classes.size) > 0
+        ranks = (np.cumsum(present) - 1).astype(codes.dtype)
+        return classes[present], codes if present.all() else ranks[codes]
 
     @property
     def target(self) -> str | None:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
-from torchlogit.sampling import row_uniforms
+from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
-from torchlogit.sources.files import listed, nearest
+from torchlogit.sources.files import Stamp, listed, nearest
 from torchlogit.sources.libsvm import LibsvmFile, SparseLines
-from torchlogit.table import Table, TableBatch
+from torchlogit.table import LISTED, Skipped, Table, TableBatch
 
 _PREFIX = "feature_"
 
@@ -45,6 +45,7 @@ class SparseTable(Table):
     def __init__(self, files: Sequence[LibsvmFile], names: Sequence[str] | None = None) -> None:
         self._files = tuple(files)
         self._names = None if names is None else list(names)
+        self._stamps: list[Stamp | None] = [None] * len(self._files)
 
     def __repr__(self) -> str:
         files = self._files[0].name if len(self._files) == 1 else f"{len(self._files)} libsvm files"
@@ -54,14 +55,23 @@ class SparseTable(Table):
         total, before = max(sum(file.size for file in self._files), 1), 0
         for number, file in enumerate(self._files):
             start = 0
+            self._check_unchanged(number)
             for lines, share in file.blocks():
                 yield number, start, lines
                 start += lines.rows
                 if self.listener is not None:
                     self.listener(min((before + share * file.size) / total, 1.0))
+            self._check_unchanged(number)
             before += file.size
         if self.listener is not None:
             self.listener(1.0)
+
+    def _check_unchanged(self, number: int) -> None:
+        file = self._files[number]
+        now, then = Stamp.of(file.path, file.name), self._stamps[number]
+        if then is not None and now != then:
+            raise InputError(f"{file.name} changed between two reads; start again when it is complete")
+        self._stamps[number] = now
 
     @cached_property
     def _facts(self) -> _Facts:
@@ -78,6 +88,13 @@ class SparseTable(Table):
         values = np.concatenate(labels)
         whole = bool((values == np.floor(values)).all() and (np.abs(values) < 2.0**53).all())
         return _Facts(values.astype(np.int64) if whole else values, tuple(counts), lowest, highest)
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out."""
+        self._facts  # noqa: B018 -- the read that finds them
+        listed = [(file.name, row + 1, reason) for file in self._files for row, reason in file.ragged]
+        return Skipped(len(listed), tuple(listed[:LISTED]))
 
     @property
     def columns(self) -> list[str]:
@@ -99,6 +116,15 @@ class SparseTable(Table):
     def is_sparse(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def is_text(self) -> bool:
+        """Always."""
+        return True
+
+    def known_rows(self) -> int | None:
+        """Number of rows, once the files have been read."""
+        return self.n_rows() if "_facts" in self.__dict__ else None
 
     @property
     def target(self) -> str:
@@ -164,7 +190,7 @@ class SparseTable(Table):
 
     def uniforms(self, seed: int) -> NDArray[np.float64]:
         """A hash of (seed, file, row in file) for each row."""
-        return np.concatenate([row_uniforms(seed, file, 0, rows) for file, rows in enumerate(self._facts.counts)])
+        return file_uniforms(seed, self._facts.counts)
 
     def n_rows(self) -> int:
         """Number of rows."""
@@ -196,7 +222,7 @@ class SparseTable(Table):
                 f"{listed(names, 4)}; give it a table with these columns"
             )
         table = SparseTable(self._files, names)
-        table.listener = self.listener
+        table.listener, table.residence, table._stamps = self.listener, self.residence, self._stamps
         if "_facts" in self.__dict__:
             table.__dict__["_facts"] = self._facts
         return table

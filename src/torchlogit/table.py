@@ -43,6 +43,25 @@ class TableBatch:
         return int(self.columns.num_rows)
 
 
+# Skipped rows that are listed; all are counted.
+LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rows that were left out because they cannot be used.
+
+    Parameters
+    ----------
+    count : int
+    listed : tuple of (str, int, str)
+        File, row in it (from 1) and reason of the first ones.
+    """
+
+    count: int = 0
+    listed: tuple[tuple[str, int, str], ...] = ()
+
+
 class Table(LazyRows):
     """A lazy table: what ``scan`` returns.
 
@@ -53,6 +72,26 @@ class Table(LazyRows):
     """
 
     listener: Callable[[float], None] | None = None
+
+    @property
+    def empty_files(self) -> list[str]:
+        """Files without a row among those that were read."""
+        return []
+
+    @property
+    def skipped(self) -> Skipped:
+        """Rows that are left out of this table (see `usable`)."""
+        return Skipped()
+
+    def usable(self, *, numeric: bool) -> Table:
+        """The rows that can be fitted, found in a read of their own; all where a bad row is to be an error.
+
+        Parameters
+        ----------
+        numeric : bool
+            Whether every column must be a number, which it need not where an encoder follows.
+        """
+        return self
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
@@ -11,7 +11,10 @@ import torch
 
 from contracts.problems import sparse_rows
 from torchlogit.problem import Block, CodedColumns
-from torchlogit.sources import MemorySource
+from torchlogit.sampling import row_uniforms
+from torchlogit.sources import MemorySource, StreamSource
+from torchlogit.sources.block_cache import BlockCache
+from torchlogit.sources.streaming import Extent, RowState, Sample
 
 
 @dataclass
@@ -90,10 +93,34 @@ def _parts(table, folder):
     )
 
 
+def _stream(table, folder):
+    """All rows resident, as the sample: what is drawn is then known."""
+    cuts = list(itertools.pairwise([0, 40, 41, table.rows]))
+    blocks = [replace(_composite_block(table, a, b), target=torch.zeros(b - a).long()) for a, b in cuts]
+    blocks = [replace(block, offset=block.offset[:, :, :1]) for block in blocks]
+    sample = Sample(blocks, [row_uniforms(0, 0, a, b) for a, b in cuts], [np.arange(a, b) for a, b in cuts], 1.0, 0)
+    extent = Extent(table.rows, sum(block.nbytes for block in blocks), blocks[0].widths, torch.float64)
+    return blocks, extent, RowState(table.y.astype(np.uint8)), sample
+
+
+def _streamed(table, folder):
+    blocks, *rest = _stream(table, folder)
+    return StreamSource(lambda: iter(blocks), *rest)
+
+
+def _cached(table, folder):
+    blocks, *rest = _stream(table, folder)
+    cache = BlockCache(1 << 20, str(folder))
+    assert all(map(cache.add, blocks))
+    return StreamSource(cache.blocks, *rest)
+
+
 # name: function of (table, a folder for files)
 SOURCES = {
     "memory, dense": _dense,
     "memory, sparse": _sparse,
     "memory, composite": _composite,
     "memory, in parts": _parts,
+    "streaming": _streamed,
+    "streaming from a cache": _cached,
 }

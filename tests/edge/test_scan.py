@@ -525,7 +525,8 @@ def test_missing_files_and_folders(write, tmp_path):
     assert "train.csv" in refusal(scan, tmp_path / "Train.CSV") or (tmp_path / "Train.CSV").exists()
     assert "there is no file" in refusal(scan, tmp_path / "something_else.parquet")
     assert "does not exist" in refusal(scan, tmp_path / "nowhere" / "x.csv")
-    assert "*.csv" in refusal(scan, tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "without a file of a table" in refusal(scan, tmp_path / "empty")
     assert "no file matches" in refusal(scan, str(tmp_path / "*.nope"))
     assert "no file is given" in refusal(scan, [])
 

@@ -122,7 +122,7 @@ def _encoded(table_options: o.TableOptions, data: list[str], positive: str | Non
     pieces = [batch.matrix() for batch in batches]
     X = scipy.sparse.vstack(pieces, format="csr") if scipy.sparse.issparse(pieces[0]) else np.concatenate(pieces)
     weights = [batch.weight for batch in batches if batch.weight is not None]
-    return Rows(rows, scipy.sparse.csr_matrix(X) if scipy.sparse.issparse(X) else X, labels.codes,
+    return Rows(rows, scipy.sparse.csr_matrix(X) if scipy.sparse.issparse(X) else X, labels.codes.astype(np.int64),
                 np.concatenate(weights) if weights else None)  # fmt: skip
 
 

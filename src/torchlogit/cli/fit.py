@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,9 @@ def fit(
     max_iter: o.MaxIter = 1000,
     device: o.Device = "auto",
     seed: o.Seed = 0,
+    memory: o.Memory = None,
+    cache: o.Cache = None,
+    on_bad_row: o.OnBadRow = "error",
     as_json: o.AsJson = False,
 ) -> None:
     """Fit a model to a table and write it to a file.
@@ -58,7 +62,9 @@ def fit(
       torchlogit fit train.csv.gz --target column_14 --no-header --test test.csv.gz
       torchlogit fit "part-*.parquet" --target spam --drop id -o spam.safetensors
       torchlogit fit iris.csv --target species --positive setosa --json
+      torchlogit fit "part-*.parquet" --target spam --memory 2GB --on-bad-row skip
     """
+    from torchlogit.cli.guard import say
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
@@ -72,6 +78,7 @@ def fit(
         if report.resolve() == output.resolve():
             raise typer.BadParameter(f"{report} is where the model goes", param_hint="'--report'")
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
+    table = replace(table, memory=memory, cache=cache, on_bad_row=on_bad_row)
     share = 0.2 if test_size is None else test_size
     request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
     with Waiting() as waiting:
@@ -80,6 +87,8 @@ def fit(
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
     save(done.model, output, notes=done.notes)
+    for remark in done.skipped:
+        say(remark)
     _print(done, request, output, report, as_json)
 
 

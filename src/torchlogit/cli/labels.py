@@ -23,7 +23,8 @@ class Labels:
     ----------
     classes : ndarray of shape (K,)
         The positive one last, where there are two.
-    codes : ndarray of shape (n,), int64
+    codes : ndarray of shape (n,), integer
+        Of as few bytes as they need.
     notes : tuple of str
         What a person should know about how labels were read.
     against_rest : bool
@@ -31,7 +32,7 @@ class Labels:
     """
 
     classes: NDArray[Any]
-    codes: NDArray[np.int64]
+    codes: NDArray[np.integer[Any]]
     notes: tuple[str, ...] = ()
     against_rest: bool = False
 
@@ -50,21 +51,19 @@ def training_labels(table: Table, positive: str | None) -> Labels:
     InputError
         If there are fewer than two classes, or so many that the target must be a measurement.
     """
-    values = table.labels()
-    classes, codes = np.unique(values, return_inverse=True)
-    codes = codes.astype(np.int64)
-    name = table.target
+    classes, codes = table.coded_labels()
+    name, rows = table.target, codes.size
     if positive is not None:
         return _one_against_rest(classes, codes, positive, str(name))
     if classes.size < 2:
         raise InputError(
-            f"the target '{name}' has only one value ({_label(classes[0])!r} in all {values.size:,} rows): a model "
+            f"the target '{name}' has only one value ({_label(classes[0])!r} in all {rows:,} rows): a model "
             "needs rows of two classes, or more"
         )
-    measured = values.dtype.kind == "f" and classes.size > 20
-    if measured or classes.size > _MOST_CLASSES or (classes.size > 50 and classes.size > values.size / 3):
+    measured = classes.dtype.kind == "f" and classes.size > 20
+    if measured or classes.size > _MOST_CLASSES or (classes.size > 50 and classes.size > rows / 3):
         raise InputError(
-            f"the target '{name}' has {classes.size:,} different values in {values.size:,} rows (such as "
+            f"the target '{name}' has {classes.size:,} different values in {rows:,} rows (such as "
             f"{_label(classes[0])!r}): it looks like a measurement or an identifier, not a class; name another "
             "--target, or one label with --positive"
         )
@@ -76,7 +75,7 @@ def training_labels(table: Table, positive: str | None) -> Labels:
     return Labels(classes, codes, notes)
 
 
-def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.int64], positive: str, name: str) -> Labels:
+def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.integer[Any]], positive: str, name: str) -> Labels:
     chosen = find_class(positive, classes)
     if chosen is None:
         shown = [str(_label(c)) for c in classes[:10]]
@@ -86,7 +85,7 @@ def _one_against_rest(classes: NDArray[Any], codes: NDArray[np.int64], positive:
             + (f" (did you mean {near!r}?)" if near else "")
             + f"; the labels are {', '.join(shown)}{', ...' if classes.size > 10 else ''}"
         )
-    hit = (codes == chosen).astype(np.int64)
+    hit = (codes == chosen).astype(np.uint8)
     if classes.size < 2:
         raise InputError(
             f"all rows of the target '{name}' have the label {positive!r}: a model needs rows of two classes"
@@ -124,8 +123,8 @@ def known_labels(table: Table, classes: NDArray[Any], *, against_rest: bool) -> 
     InputError
         If a label was not seen in the fit.
     """
-    values, inverse = np.unique(table.labels(), return_inverse=True)
-    codes = np.empty(values.size, dtype=np.int64)
+    values, inverse = table.coded_labels()
+    codes = np.empty(values.size, dtype=np.min_scalar_type(classes.size - 1))
     notes: list[str] = []
     for j, value in enumerate(values):
         text = str(_label(value))
@@ -155,12 +154,14 @@ def label_text(value: Any) -> str:
     return str(_label(value))
 
 
-def held_out(codes: NDArray[np.int64], uniforms: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+def held_out(
+    codes: NDArray[np.integer[Any]], uniforms: NDArray[np.float64], share: float
+) -> NDArray[np.bool_]:
     """Which rows are held out: in each class the rows of smallest hash, at least one row always stays.
 
     Parameters
     ----------
-    codes : ndarray of shape (n,), int64
+    codes : ndarray of shape (n,), integer
     uniforms : ndarray of shape (n,), float64
         The rows' hashes.
     share : float
@@ -168,12 +169,9 @@ def held_out(codes: NDArray[np.int64], uniforms: NDArray[np.float64], share: flo
     chosen = np.zeros(codes.size, dtype=bool)
     if share <= 0:
         return chosen
-    order = np.lexsort((uniforms, codes))
-    counts = np.bincount(codes)
-    start = 0
-    for count in counts:
-        if count:
-            wanted = min(int(np.floor(share * count + 0.5)), int(count) - 1)
-            chosen[order[start : start + wanted]] = True
-        start += int(count)
+    for k, count in enumerate(np.bincount(codes).tolist()):
+        wanted = min(int(np.floor(share * count + 0.5)), count - 1)
+        if wanted > 0:
+            rows = np.flatnonzero(codes == k)
+            chosen[rows[np.argpartition(uniforms[rows], wanted - 1)[:wanted]]] = True
     return chosen

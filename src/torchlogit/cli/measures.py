@@ -12,7 +12,7 @@ Weights = NDArray[np.float64] | None
 
 
 def measures(
-    codes: NDArray[np.int64],
+    codes: NDArray[np.integer[Any]],
     predicted: NDArray[np.int64],
     log_probability: NDArray[np.float64],
     base: NDArray[np.float64],
@@ -22,7 +22,7 @@ def measures(
 
     Parameters
     ----------
-    codes : ndarray of shape (n,), int64
+    codes : ndarray of shape (n,), integer
         True classes.
     predicted : ndarray of shape (n,), int64
         Predicted classes.

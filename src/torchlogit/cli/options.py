@@ -41,6 +41,24 @@ def _whole(least: float, wanted: str) -> Callable[[str], int]:
     return read
 
 
+def _size(least: int, wanted: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        from torchlogit.available import parsed_size
+
+        value = parsed_size(text)
+        if value is None or value < least:
+            raise typer.BadParameter(f"{text!r} is not {wanted}")
+        return value
+
+    return read
+
+
+def _on_bad_row(text: str) -> str:
+    if text not in ("error", "skip"):
+        raise typer.BadParameter(f"{text!r} is not error or skip")
+    return text
+
+
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
         raise typer.BadParameter(f"{text!r} is not auto, cpu or cuda")
@@ -141,6 +159,35 @@ Seed = Annotated[
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", parser=_device, help="Where to compute: auto, cpu or cuda.")
 ]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=_size(1 << 20, "a size of memory such as 2GB or 500MB (1MiB or more)"),
+        show_default="half of what is available",
+        help="What the fit may take beside the libraries; rows that do not fit are read from their files every time.",
+    ),
+]
+Cache = Annotated[
+    int | None,
+    typer.Option(
+        "--cache",
+        metavar="SIZE",
+        parser=_size(0, "a size on disk such as 20GB, or 0"),
+        show_default="half of what is free",
+        help="What text that does not fit into memory may take on disk once it is decoded; 0 to decode it every time.",
+    ),
+]
+OnBadRow = Annotated[
+    str,
+    typer.Option(
+        "--on-bad-row",
+        metavar="error|skip",
+        parser=_on_bad_row,
+        help="What to do about a row that cannot be used: stop and name it, or leave it out and list it.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -155,6 +202,9 @@ class TableOptions:
     separator: str | None = None
     header: bool | tuple[str, ...] = True
     missing: tuple[str, ...] | None = None
+    memory: int | None = None
+    cache: int | None = None
+    on_bad_row: str = "error"
 
     @classmethod
     def given(
@@ -187,10 +237,13 @@ class TableOptions:
             separator=self.separator,
             header=self.header,
             missing=None if self.missing is None else list(self.missing),
+            memory=self.memory,
+            cache=self.cache,
+            on_bad_row=self.on_bad_row,
         )
 
     def record(self) -> dict[str, Any]:
-        """For the model file. The separator is not part of it: each file has its own."""
+        """For the model file. What belongs to a run is not part of it, nor the separator: each file has its own."""
         return {
             "target": self.target,
             "weight": self.weight,

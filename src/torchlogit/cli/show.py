@@ -112,6 +112,7 @@ class Waiting:
         self._task = self._progress.add_task("", total=None)
         self._began = time.monotonic()
         self._shown = False
+        self.reading = "reading"  # what is said while files are read
 
     def now(self, what: str, share: float | None = None) -> None:
         """Say what is going on, and how far it is (0 to 1)."""

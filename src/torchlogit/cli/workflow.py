@@ -23,10 +23,11 @@ from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.prediction import likeliest, log_probabilities, probabilities
-from torchlogit.progress import told
+from torchlogit.progress import told, told_read
 from torchlogit.rows import LazyRows
 from torchlogit.sources.files import expand, fingerprint
-from torchlogit.table import Table
+from torchlogit.sources.streaming import Pass
+from torchlogit.table import Skipped, Table
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class FitReport:
     notes: dict[str, Any]  # what the model file keeps
     remarks: tuple[str, ...]
     measured: tuple[Table, Labels, bool]  # rows to report on, their labels, and whether the fit has seen some of them
+    skipped: list[str] = field(default_factory=list)  # what is said of rows that were left out
 
 
 def classifier_of(model: LogisticRegression | Pipeline) -> LogisticRegression:
@@ -70,7 +72,7 @@ def encoder_of(model: LogisticRegression | Pipeline) -> TableEncoder | None:
 def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Table:
     """The files, with a bar for whoever waits for them."""
     table = options.scan(data)
-    table.listener = lambda share: waiting.now("reading", share)
+    table.listener = lambda share: waiting.now(waiting.reading, share)
     return table
 
 
@@ -83,6 +85,7 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
             f"name the column to predict with --target COL; the columns are {', '.join(table.columns[:30])}"
             + (", ..." if len(table.columns) > 30 else "")
         )
+    table = table.usable(numeric=False)
     labels = training_labels(table, request.positive)
     if request.test:
         mask = np.zeros(labels.codes.size, dtype=bool)
@@ -108,7 +111,8 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
         "fingerprints": [fingerprint(path) for path in expand(request.data)],
         "seed": request.seed,
     }
-    remarks = [*labels.notes, *_repeated_files(request), *_hints(model)]
+    empty = [f"{name} has no rows" for name in table.empty_files]
+    remarks = [*labels.notes, *_repeated_files(request), *empty, *_hints(model)]
     measured = (rows, kept, True)
     if request.test:
         other = open_table(request.table, request.test, waiting)
@@ -125,9 +129,22 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
         measured = (table.select(mask), truth, False)
         report |= _tested(model, measured[0], truth, kept.shares, waiting)
         notes["test_size"] = request.test_size
+    report["skipped_rows"] = table.skipped.count
+    notes["skipped"] = [list(entry) for entry in table.skipped.listed]
     report["seconds_total"] = time.perf_counter() - began
     notes["figures"] = report
-    return FitReport(model, kept, report, notes, tuple(remarks), measured)
+    return FitReport(model, kept, report, notes, tuple(remarks), measured, _skipped(table.skipped))
+
+
+def _skipped(skipped: Skipped) -> list[str]:
+    """What was left out."""
+    if not skipped.count:
+        return []
+    file, row, reason = skipped.listed[0]
+    rows = "1 row" if skipped.count == 1 else f"{skipped.count:,} rows"
+    first = "it is" if skipped.count == 1 else "the first is"
+    return [f"{rows} could not be used and {'was' if skipped.count == 1 else 'were'} skipped: {first} {file}, row "
+            f"{row:,}, which has {reason}"]  # fmt: skip
 
 
 def _hints(model: LogisticRegression | Pipeline) -> list[str]:
@@ -169,7 +186,11 @@ def _fit(
     def watch(record: dict[str, Any]) -> None:
         waiting.now(f"fitting: {told(record)}")
 
-    classifier._observer = watch
+    def watch_read(read: Pass) -> None:
+        waiting.reading = told_read(read)
+        waiting.now(waiting.reading, read.rows / read.total)
+
+    classifier._observer, classifier._reads = watch, watch_read
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
@@ -177,7 +198,8 @@ def _fit(
     except ValueError as error:
         raise as_input_error(error, numbers, request.table) from error
     finally:
-        del classifier._observer
+        del classifier._observer, classifier._reads
+        waiting.reading = "reading"
     classifier.classes_ = labels.classes
     if encoder is None:
         return classifier, encoding_seconds

@@ -21,6 +21,7 @@ from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric
 from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.encode.parse import strings
+from torchlogit.encode.plain_numbers import is_plain, side_by_side, standardised
 from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, Reading, chosen, shown
 from torchlogit.encode.text import TextCounter
 from torchlogit.errors import InputError
@@ -28,6 +29,7 @@ from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.table import Table, TableBatch
 
 _AS_ASKED = "as asked"
+_WORTH_TOGETHER = 4  # columns
 Place = Callable[[int], str]
 Blocks = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -161,6 +163,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit, then `transform` the same rows."""
+        X = X.usable(numeric=False) if isinstance(X, Table) else X
         return self.fit(X, y).transform(X)
 
     def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
@@ -315,9 +318,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         codes: list[NDArray[np.int32]] = []
         first: list[int] = []
         width = 0
+        ready = self._plain_numbers(batch.columns)
         by_name = not set(batch.columns.schema.names).isdisjoint(d.column for d in self.decisions_)
         for j, (encoding, decision) in enumerate(zip(self._encodings, self.decisions_, strict=True)):
             if encoding is None:
+                continue
+            if ready is not None and j in ready[0]:
+                if j == ready[0][0]:
+                    dense.append(ready[1])
                 continue
             try:
                 part = encoding.encode(batch.columns.column(decision.column if by_name else j))
@@ -341,7 +349,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                     width += len(group)
         return RowBatch(
             rows=batch.rows,
-            dense=np.concatenate(dense, axis=1) if dense else None,
+            dense=side_by_side(dense, batch.rows) if dense else None,
             sparse=scipy.sparse.csr_array(scipy.sparse.hstack(sparse, format="csr")) if sparse else None,
             codes=np.concatenate(codes, axis=1) if codes else None,
             first=tuple(first),
@@ -352,6 +360,20 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             file=batch.file,
             start=batch.start,
         )
+
+    def _plain_numbers(self, columns: pa.RecordBatch) -> tuple[range, NDArray[np.float64]] | None:
+        """The first columns that are numbers as they stand, as many as follow each other, and what becomes of them."""
+        by_name = set(columns.schema.names) >= {d.column for d in self.decisions_}
+        count = 0
+        for encoding, decision in zip(self._encodings, self.decisions_, strict=True):
+            if not by_name or encoding is None or not is_plain(encoding, columns.column(decision.column)):
+                break
+            count += 1
+        if count < _WORTH_TOGETHER:
+            return None
+        numeric = [encoding for encoding in self._encodings[:count] if isinstance(encoding, Numeric)]
+        values = standardised(numeric, [columns.column(d.column) for d in self.decisions_[:count]])
+        return None if values is None else (range(count), values)
 
     def check_columns(self, table: Table) -> None:
         """Raise `InputError` unless a scan has every column that is encoded."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A block costs a fixed time for each of its columns here, and in the solver for each coefficient: 23 labels of 100,000
 # words take longer to add up than 3,000 rows to read, which is what a text file gives at a time.
 _BLOCK_ROWS, _BLOCK_BYTES = 65_536, 16 << 20
+# A block that is so long already goes as it is: its columns, one after the other, stay in a core's cache.
+_LONG_ROWS = 8_192
 
 
 def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
@@ -28,7 +30,8 @@ def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
     held: list[TableBatch] = []
     rows = size = 0
     for batch in batches:
-        if held and (batch.file != held[0].file or rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES):
+        full = rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES or max(rows, batch.rows) >= _LONG_ROWS
+        if held and (full or batch.file != held[0].file):
             yield _joined(held)
             held, rows, size = [], 0, 0
         held.append(batch)
@@ -73,6 +76,7 @@ class EncodedTable(LazyRows):
         encoder.check_columns(table)
         self.encoder, self.fitting = encoder, fitting
         self.table = _with_used_columns(encoder, table)
+        self.residence = table.residence
 
     @property
     def feature_names(self) -> list[str]:
@@ -102,6 +106,19 @@ class EncodedTable(LazyRows):
     def labels(self) -> NDArray[Any]:
         """All labels; nothing is encoded for them."""
         return self.table.labels()
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur, sorted, and each row's index into them."""
+        return self.table.coded_labels()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the table's files are text."""
+        return self.table.is_text
+
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        return self.table.known_rows()
 
     def place(self, row: int) -> str:
         """Where a row stands."""

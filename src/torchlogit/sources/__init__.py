@@ -13,6 +13,7 @@ import torch
 
 from torchlogit.problem import Block
 from torchlogit.sources.memory import MemorySource
+from torchlogit.sources.streaming import StreamSource
 
 
 class Source(Protocol):
@@ -20,6 +21,7 @@ class Source(Protocol):
 
     rows: int
     features: int
+    resident: bool  # whether a read costs no more than the memory's speed; else all that can be is asked of a sample
 
     @property
     def device(self) -> torch.device:
@@ -41,8 +43,8 @@ class Source(Protocol):
         ...
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
-        """The rows whose hash is below ``fraction``, resident in memory."""
+        """The rows whose hash is below ``fraction``, resident in memory; fewer where memory does not hold so many."""
         ...
 
 
-__all__ = ["MemorySource", "Source"]
+__all__ = ["MemorySource", "Source", "StreamSource"]

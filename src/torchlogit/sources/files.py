@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -27,6 +28,7 @@ _SUFFIXES = {
     "Parquet": (".parquet", ".pq"),
     "Arrow": (".arrow", ".ipc", ".feather"),
     "libsvm": (".libsvm", ".svm", ".svmlight"),
+    "NumPy": (".npy",),
 }
 _GZIP = b"\x1f\x8b"
 _LIBSVM_LINE = re.compile(rb"[+-]?[\d.][\d.eE+-]*(?:\s+(?:qid|\d+):[^\s:,;]+)+\s*")
@@ -35,6 +37,7 @@ _LIBSVM_LINE = re.compile(rb"[+-]?[\d.][\d.eE+-]*(?:\s+(?:qid|\d+):[^\s:,;]+)+\s
 class TableFile(Protocol):
     """One file of a table. Each format is a class with these methods and one line in ``scanning.py``."""
 
+    path: Path
     name: str
     size: int
 
@@ -101,18 +104,31 @@ def expand(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
             if not matches:
                 raise InputError(f"no file matches '{text}'; check the folder and the pattern")
             found.extend(Path(match) for match in matches)
+        elif os.path.isdir(text):
+            found.extend(_inside(Path(text)))
         else:
             _check_file(text)
             found.append(Path(text))
     return found
 
 
+def _inside(folder: Path) -> list[Path]:
+    """The files of tables in a folder and the folders in it, sorted; names that begin with . or _ are not data."""
+    known = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.name.lower().removesuffix(".gz").endswith(known):
+            found.append(path)
+    if not found:
+        raise InputError(
+            f"{folder} is a directory without a file of a table ({', '.join(known)}); name the files themselves"
+        )
+    return found
+
+
 def _check_file(text: str) -> None:
     path = Path(text)
-    if path.is_dir():
-        suffixes = sorted({child.suffix for child in path.iterdir() if child.is_file() and child.suffix})
-        example = path / f"*{suffixes[0] if suffixes else '.csv'}"
-        raise InputError(f"{text} is a directory; name its files, for example '{example}'")
     if path.exists():
         if not path.is_file():  # a pipe can be read once, and models take several reads
             raise InputError(f"{text} is a pipe or a device, which cannot be read again; save it to a file first")
@@ -123,6 +139,22 @@ def _check_file(text: str) -> None:
     close = nearest(path.name, sorted(os.listdir(folder)))
     meant = f"; did you mean {folder / close}?" if close else "; check the name and the folder"
     raise InputError(f"there is no file {text}{meant}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """By which a change of a file between two reads shows: which file it is, its size, and when it was written."""
+
+    inode: int
+    size: int
+    written: int
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> Stamp:
+        """The file's stamp now."""
+        with reading(name):
+            found = path.stat()
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def fingerprint(path: Path) -> str:
@@ -225,6 +257,8 @@ def detect_format(path: Path, name: str) -> str:
         return binary
     if claimed == "Parquet":
         raise InputError(f"{name} is not a Parquet file, though its name says so (it does not begin with PAR1)")
+    if claimed == "NumPy":
+        raise InputError(f"{name} is not a NumPy file, though its name says so; write it with numpy.save")
     if claimed in ("Arrow", "libsvm"):
         return claimed
     # .txt and .data are used for libsvm files as well
@@ -236,6 +270,8 @@ def _binary_format(head: bytes, name: str) -> str | None:
         return "Parquet"
     if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
         return "Arrow"
+    if head[:6] == b"\x93NUMPY":
+        return "NumPy"
     if head[:4] == b"FEA1":
         raise InputError(f"{name} is a Feather file of version 1; write it again with pyarrow.feather.write_feather")
     if head[:4] == b"PK\x03\x04":

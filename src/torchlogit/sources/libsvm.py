@@ -122,6 +122,15 @@ def _increasing(lines: SparseLines) -> SparseLines:
     return SparseLines(lines.labels, lines.indptr, indices, lines.values[order])
 
 
+def _below(first: SparseLines, second: SparseLines) -> SparseLines:
+    return SparseLines(
+        np.concatenate([first.labels, second.labels]),
+        np.concatenate([first.indptr, second.indptr[1:] + first.indptr[-1]]),
+        np.concatenate([first.indices, second.indices]),
+        np.concatenate([first.values, second.values]),
+    )
+
+
 class LibsvmFile:
     """One libsvm file, gzipped or not.
 
@@ -132,16 +141,21 @@ class LibsvmFile:
         For messages.
     block_bytes : int
         How much is parsed at a time.
+    skip : bool, default=False
+        Whether rows that cannot be read are left out.
     """
 
-    def __init__(self, path: Path, name: str, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, path: Path, name: str, block_bytes: int = BLOCK_BYTES, skip: bool = False) -> None:
         self.path = path
         self.name = name
         self.size = path.stat().st_size
         self._block_bytes = block_bytes
+        self._leave_out = skip
+        self.ragged: list[tuple[int, str]] = []  # rows that the last read has left out, and why
 
     def blocks(self) -> Iterator[tuple[SparseLines, float]]:
         """All rows in order, and the share of the file read so far."""
+        self.ragged, kept = [], 0
         with Bytes(self.path, self.name) as stream:
             rest = stream.read(3).removeprefix(b"\xef\xbb\xbf")
             while True:
@@ -154,11 +168,25 @@ class LibsvmFile:
                 try:
                     lines = _parse(data[:cut])
                 except _Malformed:
-                    raise self._malformed() from None
+                    if not self._leave_out:
+                        raise self._malformed() from None
+                    lines = self._salvaged(data[:cut].splitlines(keepends=True), kept)
+                kept += lines.rows
                 if lines.rows:
                     yield lines, stream.share()
                 if not chunk:
                     return
+
+    def _salvaged(self, lines: list[bytes], kept: int) -> SparseLines:
+        """What can be read of some lines, by halving; ``kept`` rows were read before them."""
+        try:
+            return _parse(b"".join(lines))
+        except _Malformed:
+            if len(lines) == 1:
+                self.ragged.append((kept + len(self.ragged), "something else than a label and index:value pairs"))
+                return _parse(b"")
+        first = self._salvaged(lines[: len(lines) // 2], kept)
+        return _below(first, self._salvaged(lines[len(lines) // 2 :], kept + first.rows))
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Number (from 1) and tokens of each line that is a row: slowly, for finding a place again."""
@@ -205,6 +233,8 @@ class LibsvmFile:
 
     def where(self, row: int) -> str:
         """File, row and line, found by a second read."""
+        for other, _ in self.ragged:  # rising
+            row += other <= row
         for count, (number, _) in enumerate(self._lines()):
             if count == row:
                 return f"{self.name}, row {row + 1:,} (line {number:,})"

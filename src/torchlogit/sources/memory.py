@@ -32,6 +32,8 @@ class MemorySource:
         Those of the rows, where they are themselves a subsample: a smaller one is drawn from the same numbers.
     """
 
+    resident = True
+
     def __init__(
         self,
         parts: Block | Sequence[Block],

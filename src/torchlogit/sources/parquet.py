@@ -18,6 +18,8 @@ from torchlogit.sources.numbers import is_text
 
 # pandas writes the index of a frame under this name: rows' numbers, not a feature.
 _PANDAS_INDEX = "__index_level_0__"
+# Bytes that are read ahead of the decoding, of all columns together and of one at least.
+_BUFFER_BYTES, _LEAST_BUFFER = 16 << 20, 1 << 16
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -93,9 +95,10 @@ class ParquetFile:
             schema = file.schema_arrow
         self.schema, self._stored = _plain_schema(schema, name)
 
-    def _open(self) -> Any:
-        # buffer_size: a column chunk is read in pieces, not as a whole
-        return pyarrow.parquet.ParquetFile(self.path, buffer_size=BLOCK_BYTES, pre_buffer=False)
+    def _open(self, columns: int = 1) -> Any:
+        # buffer_size: a column chunk is read in pieces, not as a whole, and each column has a buffer
+        size = int(np.clip(_BUFFER_BYTES // max(columns, 1), _LEAST_BUFFER, BLOCK_BYTES))
+        return pyarrow.parquet.ParquetFile(self.path, buffer_size=size, pre_buffer=False)
 
     def known_rows(self) -> int:
         """Number of rows, from the footer."""
@@ -109,7 +112,7 @@ class ParquetFile:
         """Blocks of these columns, in their own types."""
         names, types = list(columns), [self.schema.field(name).type for name in columns]
         done = 0
-        with _arrow_errors(self.name, "Parquet"), self._open() as file:
+        with _arrow_errors(self.name, "Parquet"), self._open(len(names)) as file:
             stored = [self._stored[name] for name in names]
             for block in file.iter_batches(_rows_of(self._block_bytes, len(names)), columns=stored):
                 decoded = [plain(block.column(name), kind) for name, kind in zip(stored, types, strict=True)]
@@ -151,7 +154,8 @@ class ArrowFile:
         return f"{self.name}, row {row + 1:,}"
 
     def _raw_batches(self, options: Any) -> Iterator[tuple[pa.RecordBatch, float]]:
-        with pa.memory_map(str(self.path)) as mapped:
+        # not a memory map: its pages would count as the process's memory
+        with pa.OSFile(str(self.path)) as mapped:
             if self._stream:
                 for batch in pa.ipc.open_stream(mapped, options=options):
                     yield batch, mapped.tell() / max(self.size, 1)

@@ -42,6 +42,8 @@ class TextOptions:
         How much is parsed at a time.
     names : tuple of str, optional
         Names of the columns of a file without a header.
+    skip : bool, default=False
+        Whether rows with the wrong number of fields are left out.
     """
 
     separator: str | None = None
@@ -49,6 +51,7 @@ class TextOptions:
     missing: tuple[str, ...] = MISSING
     block_bytes: int = BLOCK_BYTES
     names: tuple[str, ...] | None = None
+    skip: bool = False
 
 
 class TextFile:
@@ -69,6 +72,7 @@ class TextFile:
         self._missing = pa.array(options.missing, pa.string())
         self._header = options.header
         self._block_bytes = options.block_bytes
+        self._leave_out = options.skip
         head = csv_dialect.read_head(path, name, options.separator)
         if not head.text.strip():
             raise InputError(f"{name} is empty; it needs at least one row of data")
@@ -155,7 +159,10 @@ class TextFile:
                     pa.PythonFile(body, mode="r"),
                     read_options=pyarrow.csv.ReadOptions(block_size=self._block_bytes, column_names=self.columns),
                     parse_options=pyarrow.csv.ParseOptions(
-                        delimiter=self.separator, quote_char='"' if quoting else False, newlines_in_values=quoting
+                        delimiter=self.separator,
+                        quote_char='"' if quoting else False,
+                        newlines_in_values=quoting,
+                        invalid_row_handler=(lambda row: "skip") if self._leave_out else None,
                     ),
                     convert_options=pyarrow.csv.ConvertOptions(
                         column_types=dict.fromkeys(self.columns, pa.string()),
@@ -224,13 +231,33 @@ class TextFile:
         columns = [_trimmed(column, self._missing, quoting) for column in batch.columns]
         return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
+    def _numbered(self) -> Iterator[tuple[int, int, list[str]]]:
+        """Number, line and fields of every row: slowly, for finding a place again."""
+        number = -1 if self._header else 0
+        for line, fields in csv_dialect.file_records(self.path, self.name, self.separator, self._quoting):
+            if number >= 0:
+                yield number, line, fields
+            number += 1
+
+    @cached_property
+    def ragged(self) -> list[tuple[int, str]]:
+        """Rows that are left out for their number of fields, with the reason; found by a second read."""
+        if not self._leave_out:
+            return []
+        expected = len(self.columns)
+        return [
+            (number, f"{len(fields)} field{'s' if len(fields) > 1 else ''}, expected {expected}")
+            for number, _, fields in self._numbered()
+            if len(fields) != expected
+        ]
+
     def where(self, row: int) -> str:
         """File, row and line, found by a second read."""
-        number = -1 if self._header else 0
-        for line, _ in csv_dialect.file_records(self.path, self.name, self.separator, self._quoting):
-            if number == row:
-                return f"{self.name}, {_row_words(row, line)}"
-            number += 1
+        there = -1
+        for number, line, fields in self._numbered():
+            there += not self._leave_out or len(fields) == len(self.columns)
+            if there == row:
+                return f"{self.name}, {_row_words(number, line)}"
         return f"{self.name}, row {row + 1:,}"
 
 
