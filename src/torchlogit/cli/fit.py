@@ -44,6 +44,9 @@ def fit(
     max_iter: o.MaxIter = 1000,
     device: o.Device = "auto",
     seed: o.Seed = 0,
+    checkpoint: o.Checkpoint = None,
+    resume: o.Resume = False,
+    checkpoint_minutes: o.CheckpointMinutes = 5.0,
     as_json: o.AsJson = False,
 ) -> None:
     """Fit a model to a table and write it to a file.
@@ -58,12 +61,17 @@ def fit(
       torchlogit fit train.csv.gz --target column_14 --no-header --test test.csv.gz
       torchlogit fit "part-*.parquet" --target spam --drop id -o spam.safetensors
       torchlogit fit iris.csv --target species --positive setosa --json
+      torchlogit fit big.parquet --target spam --checkpoint big.fit --resume
     """
+    from torchlogit.cli.checkpoint import Checkpointing
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
     from torchlogit.model_file import save
 
+    if resume and checkpoint is None:
+        raise typer.BadParameter("name the folder with --checkpoint DIR", param_hint="'--resume'")
+    kept = None if checkpoint is None else Checkpointing(checkpoint, resume, checkpoint_minutes)
     if test and test_size:
         raise typer.BadParameter("--test names the rows to measure on", param_hint="'--test-size'")
     check_writable(output, [*data, *(test or [])])
@@ -73,7 +81,7 @@ def fit(
             raise typer.BadParameter(f"{report} is where the model goes", param_hint="'--report'")
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
     share = 0.2 if test_size is None else test_size
-    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
+    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter, kept)
     with Waiting() as waiting:
         done = fit_table(request, waiting)
         if report is not None:

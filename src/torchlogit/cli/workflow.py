@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from torchlogit import model_parts
+from torchlogit.cli.checkpoint import Checkpointing, learned_encoder, open_checkpoint
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
@@ -22,6 +23,7 @@ from torchlogit.encode import TableEncoder
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
+from torchlogit.fit_checkpoint import FitCheckpoint
 from torchlogit.prediction import likeliest, log_probabilities, probabilities
 from torchlogit.progress import told
 from torchlogit.rows import LazyRows
@@ -43,6 +45,7 @@ class FitRequest:
     device: str = "auto"
     seed: int = 0
     max_iter: int = 1000
+    checkpoint: Checkpointing | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Tabl
 def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     """Read, hold out, encode, fit and measure."""
     began = time.perf_counter()
+    checkpoint = open_checkpoint(request)
     table = open_table(request.table, request.data, waiting)
     if table.target is None:
         raise InputError(
@@ -91,7 +95,7 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     rows = table.select(~mask) if mask.any() else table
     kept = Labels(labels.classes, labels.codes[~mask])
     fitting = time.perf_counter()
-    model, encoding_seconds = _fit(rows, kept, request, waiting)
+    model, encoding_seconds = _fit(rows, kept, request, waiting, checkpoint)
     seconds = time.perf_counter() - fitting
     report = _figures(classifier_of(model), rows, kept, seconds, encoding_seconds)
     notes = {
@@ -151,25 +155,26 @@ def _shared_files(request: FitRequest) -> list[str]:
 
 
 def _fit(
-    rows: Table, labels: Labels, request: FitRequest, waiting: Waiting
+    rows: Table, labels: Labels, request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None
 ) -> tuple[LogisticRegression | Pipeline, float]:
     """The model, and how long its encoder took."""
     classifier = LogisticRegression(
         C=request.C, tol=request.tol, max_iter=request.max_iter, random_state=request.seed, device=request.device
     )
     began = time.perf_counter()
-    encoder = None if rows.is_sparse else TableEncoder()
+    encoder: TableEncoder | None = None
     numbers: LazyRows = rows
-    if encoder is not None:
+    if not rows.is_sparse:
         waiting.now("encoding")
-        numbers = encoder.fit_transform(rows)
+        encoder = learned_encoder(rows, checkpoint)
+        numbers = encoder.transform(rows)
         check_features(encoder)
     encoding_seconds = time.perf_counter() - began
 
     def watch(record: dict[str, Any]) -> None:
         waiting.now(f"fitting: {told(record)}")
 
-    classifier._observer = watch
+    classifier._observer, classifier._keeper = watch, checkpoint
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
@@ -177,7 +182,7 @@ def _fit(
     except ValueError as error:
         raise as_input_error(error, numbers, request.table) from error
     finally:
-        del classifier._observer
+        del classifier._observer, classifier._keeper
     classifier.classes_ = labels.classes
     if encoder is None:
         return classifier, encoding_seconds
