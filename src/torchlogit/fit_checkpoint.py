@@ -86,12 +86,21 @@ class FitCheckpoint:
         self.journal = SweepJournal(self._swept)
         self._progress: Progress | None = None
         self._last, self._cost = time.monotonic(), 0.0
+        self._found: dict[str, Any] | None = None
         self._lock = _locked(self.folder)
+        try:
+            self._look(resume)
+        except BaseException:
+            self.close()
+            raise
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    def _look(self, resume: bool) -> None:
         for left_over in self.folder.glob(_PARTIAL):
             left_over.unlink()
         self._numbers = _numbers(self.folder)
         self._next = max(self._numbers, default=0) + 1
-        self._found: dict[str, Any] | None = None
         self.written = bool(self._numbers) or (self.folder / _ENCODER).exists()
         if self.written and not resume:
             raise InputError(
@@ -99,10 +108,7 @@ class FitCheckpoint:
             )
         if resume:
             self._found = self._latest()
-            if not self.written:
-                say(f"there is no checkpoint in {self.folder} yet; starting from the beginning")
-
-    # -- what is there ------------------------------------------------------------------------------------------
+            self.say(self._told())
 
     def _latest(self) -> dict[str, Any] | None:
         """The newest checkpoint that can be read; those that cannot are named and passed over."""
@@ -127,6 +133,16 @@ class FitCheckpoint:
                 f"no checkpoint in {self.folder} can be used ({'; '.join(damaged)}); delete the folder and start anew"
             )
         return None
+
+    def _told(self) -> str:
+        """Where the fit goes on."""
+        if not self.written:
+            return f"there is no checkpoint in {self.folder} yet; starting from the beginning"
+        known = self._found or {"progress": {"run": None, "finished": False}}
+        progress: dict[str, Any] = known["progress"]
+        where = "the beginning" if progress["run"] is None else f"step {progress['run']['iterations']}"
+        where = "the end" if progress["finished"] else where
+        return f"going on from {where} of the fit, as kept in {self.folder}"
 
     def _read(self, name: str) -> dict[str, Any]:
         """A file of the folder, if its purpose is the same."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,16 +35,19 @@ class Checkpointing:
     minutes: float = 5.0
 
 
-def open_checkpoint(request: FitRequest) -> FitCheckpoint | None:
-    """The checkpoint of this request, if it asks for one."""
-    wanted = request.checkpoint
+@contextmanager
+def opened(wanted: Checkpointing | None, request: FitRequest) -> Iterator[FitCheckpoint | None]:
+    """The checkpoint of a request, if there is to be one."""
     if wanted is None:
-        return None
-    checkpoint = FitCheckpoint(
-        wanted.folder, purpose_of(request), resume=wanted.resume, pace=Pace(wanted.minutes), say=say
-    )
+        yield None
+        return
+    pace = Pace(wanted.minutes)
+    checkpoint = FitCheckpoint(wanted.folder, purpose_of(request), resume=wanted.resume, pace=pace, say=say)
     will_resume(checkpoint)
-    return checkpoint
+    try:
+        yield checkpoint
+    finally:
+        checkpoint.close()
 
 
 def purpose_of(request: FitRequest) -> Purpose:

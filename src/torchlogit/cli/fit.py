@@ -63,7 +63,7 @@ def fit(
       torchlogit fit iris.csv --target species --positive setosa --json
       torchlogit fit big.parquet --target spam --checkpoint big.fit --resume
     """
-    from torchlogit.cli.checkpoint import Checkpointing
+    from torchlogit.cli.checkpoint import Checkpointing, opened
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
@@ -81,9 +81,9 @@ def fit(
             raise typer.BadParameter(f"{report} is where the model goes", param_hint="'--report'")
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
     share = 0.2 if test_size is None else test_size
-    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter, kept)
-    with Waiting() as waiting:
-        done = fit_table(request, waiting)
+    request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
+    with Waiting() as waiting, opened(kept, request) as keeper:
+        done = fit_table(request, waiting, keeper)
         if report is not None:
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)

@@ -89,7 +89,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             say(str(error))
             raise typer.Exit(BAD_INPUT) from None
         except OSError as error:
-            say(_sentence(error))
+            say("; ".join(filter(None, [_sentence(error), _how_to_go_on()])))
             if not error.filename:
                 _let_go(sys.stdout)
             raise typer.Exit(BAD_INPUT) from None
@@ -140,10 +140,13 @@ def interruption(interrupt: BaseException | None = None) -> str:
     written = [str(path) for path, before in _promised.items() if _looks(path) != before]
     if written:
         return f"{how}; written before that: {', '.join(written)}"
+    return f"{how}; {_how_to_go_on() or 'nothing was written'}"
+
+
+def _how_to_go_on() -> str:
+    """In a clause, if there is anything to go on from."""
     kept = [str(checkpoint.folder) for checkpoint in _kept if checkpoint.written]
-    if kept:
-        return f"{how}; the fit is kept in {kept[0]}: run the same command with --resume to go on"
-    return f"{how}; nothing was written"
+    return f"the fit is kept in {kept[0]}: run the same command with --resume to go on" if kept else ""
 
 
 def _looks(path: Path) -> object:

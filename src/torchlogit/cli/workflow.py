@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from torchlogit import model_parts
-from torchlogit.cli.checkpoint import Checkpointing, learned_encoder, open_checkpoint
+from torchlogit.cli.checkpoint import learned_encoder
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
@@ -45,7 +45,6 @@ class FitRequest:
     device: str = "auto"
     seed: int = 0
     max_iter: int = 1000
-    checkpoint: Checkpointing | None = None
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,9 @@ def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Tabl
     return table
 
 
-def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
+def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None = None) -> FitReport:
     """Read, hold out, encode, fit and measure."""
     began = time.perf_counter()
-    checkpoint = open_checkpoint(request)
     table = open_table(request.table, request.data, waiting)
     if table.target is None:
         raise InputError(
