@@ -76,6 +76,7 @@ class Case:
     max_iter: int = 1000
     separated: bool = False
     offset: bool = False
+    kernel: str = "auto"
 
     def source(self):
         rng = np.random.default_rng(5)
@@ -86,8 +87,8 @@ class Case:
         return Blocks(Block(torch.from_numpy(y), dense=torch.from_numpy(X), offset=offset))
 
     def fit(self, keeper=None):
-        loss = loss_for(self.classes)
-        problem = Problem(self.source(), loss, [ElasticNet(l2=l2) for l2 in self.l2], has_offset=self.offset)
+        loss, penalties = loss_for(self.classes), [ElasticNet(l2=l2) for l2 in self.l2]
+        problem = Problem(self.source(), loss, penalties, has_offset=self.offset, kernel=self.kernel)
         return Fit(problem, FitOptions(self.tol, self.max_iter), keeper=keeper)
 
 
@@ -107,6 +108,7 @@ CASES = {
     "out of budget": Case(tol=1e-12, max_iter=3),
     "out of precision": Case(tol=1e-300),
     "an offset": Case(offset=True),
+    "compiled loops": Case(kernel="numba", warm=True),
     "three lanes": Case(l2=(1e-3, 1e-1, 10.0)),
     "warm": Case(warm=True),
     "warm, four classes": Case(4, warm=True),
