@@ -49,25 +49,15 @@ def arm(place: str, number: int) -> None:
 
         SweepJournal.add = added
     elif place in ("checkpoint", "output"):  # with half of the file written
-        suffix = ".checkpoint" if place == "checkpoint" else ""
         write = Path.write_bytes
 
         def write_half(self, content):
-            if (self.suffix == suffix or not suffix) and here():
+            if (self.suffix == ".checkpoint") == (place == "checkpoint") and here():
                 write(self, content[: len(content) // 2])
                 kill()
             return write(self, content)
 
         Path.write_bytes = write_half
-    elif place == "rename":  # before the finished file gets its name
-        replace = Path.replace
-
-        def renamed(self, target):
-            if here():
-                kill()
-            return replace(self, target)
-
-        Path.replace = renamed
     elif place == "old":  # before the old checkpoint is removed
         unlink = Path.unlink
 

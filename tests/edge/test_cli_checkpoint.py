@@ -16,6 +16,7 @@ import pytest
 
 from edge.command_line import ENVIRONMENT, fine, process, run
 from torchlogit import load
+from torchlogit.journal import SweepJournal
 from torchlogit.model_file import read
 
 TIMES = {"seconds", "seconds_encoding", "seconds_total"}
@@ -86,8 +87,8 @@ def arguments(table, folder):
         ("encoder", 3, "there is no checkpoint in {} yet; starting from the beginning"),
         ("block", 20, "going on from step 1 of the fit, as kept in {}"),
         ("checkpoint", 9, "going on from the beginning of the fit, as kept in {}"),
-        ("rename", 2, "going on from the beginning of the fit, as kept in {}"),
         ("old", 5, "going on from the beginning of the fit, as kept in {}"),
+        ("output", 1, "going on from the end of the fit, as kept in {}"),
     ],
 )
 def test_killed_and_run_again(table, reference, tmp_path, place, number, finds):
@@ -227,19 +228,38 @@ main()
 """
 
 
-@pytest.mark.parametrize(("sent", "code", "told"), [("SIGTERM", 143, "terminated"), ("SIGINT", 130, "interrupted")])
-def test_ended_by_a_signal_it_says_how_to_go_on(table, reference, tmp_path, sent, code, told):
+def test_terminated_it_says_how_to_go_on(table, reference, tmp_path):
     command, pipe = [sys.executable, "-c", WAITING, *map(str, arguments(table, tmp_path))], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=ENVIRONMENT, text=True) as running:
         assert "starting from the beginning" in running.stderr.readline()
         assert running.stderr.readline() == "ready\n"
-        running.send_signal(getattr(signal, sent))
+        running.send_signal(signal.SIGTERM)
         said, complained = running.communicate(timeout=60)
-    assert (running.returncode, said) == (code, "")
+    assert (running.returncode, said) == (143, "")
     assert complained == (
-        f"torchlogit: {told}; the fit is kept in {tmp_path / 'kept'}: run the same command with --resume to go on\n"
+        f"torchlogit: terminated; the fit is kept in {tmp_path / 'kept'}: run the same command with --resume to go on\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+    assert run(*arguments(table, tmp_path)).code == 0
+    same_model(tmp_path / "model", reference[0])
+
+
+def test_interrupted_it_says_how_to_go_on(table, reference, tmp_path, monkeypatch):
+    add, left = SweepJournal.add, [20]
+
+    def added(self, total):
+        add(self, total)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepJournal, "add", added)
+        outcome = run(*arguments(table, tmp_path))
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[1:] == [
+        f"torchlogit: interrupted; the fit is kept in {tmp_path / 'kept'}: run the same command with --resume to go on"
+    ]
     assert run(*arguments(table, tmp_path)).code == 0
     same_model(tmp_path / "model", reference[0])
 
