@@ -57,7 +57,7 @@ def purpose_of(request: FitRequest) -> Purpose:
         "torchlogit": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "threads": torch.get_num_threads(),
+        "threads (OMP_NUM_THREADS)": torch.get_num_threads(),
         "--target": table.target,
         "--C": request.C,
         "--tol": request.tol,
