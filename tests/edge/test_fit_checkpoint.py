@@ -6,8 +6,10 @@ import dataclasses
 import errno
 import inspect
 import sys
+import threading
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.preconditioners import HessianCholesky
 from torchlogit.problem import Block, FitOptions, RowStats, Status
 from torchlogit.purpose import FileMark, Purpose
+from torchlogit.shared_checkpoint import SharedKeeper
 from torchlogit.solvers import LBFGS, Newton
 from torchlogit.solvers.base import State
 from torchlogit.sources import MemorySource
@@ -275,6 +278,72 @@ def test_a_long_pass_is_kept_by_the_clock(tmp_path, monkeypatch):
         numbers.append(max(int(path.stem[4:]) for path in (tmp_path / "kept").glob("fit-*")))
     assert numbers == [1, 1] + [1 + i // 3 for i in range(3, 21)]
     checkpoint.close()
+
+
+class Ranks:
+    """Two threads that stand for two processes: what one gives all, and failures that reach all."""
+
+    def __init__(self):
+        self.barrier, self.given, self.failed = threading.Barrier(2), None, None
+
+    def of(self, rank):
+        return SimpleNamespace(
+            from_first=lambda work: self._meet(rank, work)[0], together=lambda work: self._meet(rank, work)[rank]
+        )
+
+    def _meet(self, rank, work):
+        if self.barrier.wait() == 0:
+            self.given, self.failed = {}, None
+        self.barrier.wait()
+        try:
+            self.given[rank] = work()
+        except Exception as error:
+            self.failed = error
+        self.barrier.wait()
+        if self.failed is not None:
+            raise InputError(str(self.failed))
+        return dict(self.given)
+
+
+def _two_ranks(case, folder, blocks):
+    """What both fits come to: bits, or what ended them."""
+    ranks, ends = Ranks(), [None, None]
+    Blocks.left = blocks
+    checkpoint = kept(folder)
+
+    def fitted(rank):
+        try:
+            ends[rank] = bits(case.fit(SharedKeeper(checkpoint if rank == 0 else None, ranks.of(rank))))
+        except (Killed, InputError, threading.BrokenBarrierError) as end:
+            ends[rank] = end
+            if not isinstance(end, InputError):
+                ranks.barrier.abort()
+
+    threads = [threading.Thread(target=fitted, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    checkpoint.close()
+    Blocks.left = np.inf
+    return ends
+
+
+@pytest.mark.parametrize("case", ["as planned", "lbfgs, centred diagonal"], indirect=True)
+def test_one_of_two_processes_is_killed(case, tmp_path, monkeypatch):
+    reference = bits(case.fit())
+    whole = 2 * Blocks.read
+    for share in (0.3, 0.6, 0.9):
+        ends = _two_ranks(case, tmp_path / str(share), int(share * whole))
+        assert all(isinstance(end, (Killed, threading.BrokenBarrierError)) for end in ends)
+        assert _two_ranks(case, tmp_path / str(share), np.inf) == [reference, reference]
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", lambda *arguments: (_ for _ in ()).throw(OSError(28, "full")))
+        ends = _two_ranks(case, tmp_path / "full", np.inf)
+    assert [str(end).split(":")[0] for end in ends] == [
+        f"the checkpoint {tmp_path / 'full' / 'fit-000001.checkpoint'} cannot be written (full), and there is no "
+        "earlier one"
+    ] * 2
 
 
 # -- what is in the folder ------------------------------------------------------------------------------------------
