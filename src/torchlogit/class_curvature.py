@@ -42,6 +42,7 @@ class ClassInverse:
     scale: Tensor
     inverse: Tensor
     exact: bool = False
+    bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """One product a class; the mean over classes, which the objective cannot see, is removed."""

@@ -18,7 +18,7 @@ from torchlogit.losses import Loss
 from torchlogit.moments import Moments, column_moments, find_non_finite
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.plan import Choice, Plan, choose, kernel_for
+from torchlogit.plan import Choice, Plan, WarmStart, choose, kernel_for
 from torchlogit.problem import FitOptions, LaneResult, Status
 from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
@@ -26,9 +26,6 @@ from torchlogit.solvers.base import State
 from torchlogit.sources import Source
 from torchlogit.threads import sparing_threads
 from torchlogit.trace import Record, Trace
-
-# Steps a warm start may take on its subsample, which may be separated where the whole is not.
-_WARM_STEPS = 15
 
 
 class NonFiniteError(ValueError):
@@ -94,11 +91,11 @@ class Fit:
         source = problem.source
         known = None if keeper is None else keeper.recall(source.device)
         self.trace = Trace(() if known is None else known.trace)
-        self.effort = Effort(source.rows) if known is None else Effort(source.rows, *known.effort)
-        moments = self._moments() if known is None else known.moments
+        self.effort = Effort(source.rows)
         name, reason = problem.kernel, "as asked"
         if name == "auto":
             name, reason = kernel_for(source, problem.loss, len(problem.penalties))
+        moments = self._moments(compiled=name == "numba") if known is None else known.moments
         kernel = KERNELS[name](problem.loss, moments.frame(problem.fit_intercept))
         self.objective = Objective(
             source,
@@ -112,19 +109,20 @@ class Fit:
             NoJournal() if keeper is None else keeper.journal,
         )
         may_warm = problem.start is None and options.max_iter > 0
-        self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
-        null = math.log(problem.loss.classes) if self._choice.warm is not None and not problem.has_offset else None
+        with sparing_threads(source, problem.loss.outputs, compiled=name == "numba"):
+            self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
+        null = _null_value(self._choice, self.objective)
         self.run = Run(self.objective, self._choice.solver, options, null_value=null)
         self._begun = None if known is None else known.start
         if keeper is not None:
             self.run.reached = self._keep
             self._go_on(known)
 
-    def _moments(self) -> Moments:
+    def _moments(self, *, compiled: bool) -> Moments:
         source = self.problem.source
         try:
-            with sparing_threads(source, self.problem.loss.outputs):
-                moments = column_moments(source, len(self.problem.penalties))
+            with sparing_threads(source, self.problem.loss.outputs, compiled=compiled):
+                moments = column_moments(source, len(self.problem.penalties), compiled=compiled)
         except FloatingPointError:
             raise _name_non_finite(source) from None
         self.effort.passes += 1.0
@@ -140,6 +138,8 @@ class Fit:
                 f" {' '.join(known.plan.split())} then, {' '.join(repr(self.plan).split())} now; start a new one"
             )
         else:
+            effort = self.effort
+            effort.passes, effort.rows, effort.nbytes, effort.seconds = known.effort
             self._learned.update(known.learned or {})
             if known.run is not None:
                 self.run.restore(known.run)
@@ -181,7 +181,8 @@ class Fit:
             return
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
-            with torch.no_grad(), sparing_threads(self.problem.source, self.problem.loss.outputs):
+            compiled = self.plan.kernel == "numba"
+            with torch.no_grad(), sparing_threads(self.problem.source, self.problem.loss.outputs, compiled=compiled):
                 driver = driver or iterate(self.run, self._start() if self.run.state is None else None)
                 following = next(driver, None)
             if following is None:
@@ -201,14 +202,7 @@ class Fit:
         if self.problem.start is not None:
             start = self.problem.start.to(objective.source.device, torch.float64)
             return objective.coordinates.from_raw(start, objective.all_lanes())
-        if self._choice.warm is None or self._choice.warm_solver is None:
-            return objective.zeros()
-        sample = objective.on(self._choice.warm)
-        options = FitOptions(tol=max(self.options.tol, 1e-4), max_iter=_WARM_STEPS, seed=self.options.seed)
-        warm = Run(sample, self._choice.warm_solver, options, sampled=True)
-        for _ in iterate(warm, objective.zeros()):
-            pass
-        return torch.stack([warm.outcomes[lane].u for lane in range(objective.lanes)])
+        return objective.zeros() if self._choice.warm is None else _warm_up(self._choice.warm)
 
     def results(self) -> list[LaneResult]:
         """How every lane ended, in raw units; lanes that were still running are marked as interrupted."""
@@ -259,6 +253,22 @@ class Fit:
             return f"column {names[0]} alone", "its coefficient has"
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         return f"columns {shown}", "their coefficients have"
+
+
+def _null_value(choice: Choice, objective: Objective) -> float | None:
+    """The objective at zero, where a warm start is to be compared with it and it is known without a read."""
+    known = choice.warm is not None and not objective.has_offset and objective.prior is None
+    return math.log(objective.kernel.loss.classes) if known else None
+
+
+def _warm_up(start: WarmStart) -> Tensor:
+    """The optimum of a subsample ``(L, K, D)``, which may start from the optimum of a smaller one."""
+    objective = start.objective
+    below = start.choice.warm
+    run = Run(objective, start.choice.solver, start.options, _null_value(start.choice, objective), sampled=True)
+    for _ in iterate(run, objective.zeros() if below is None else _warm_up(below)):
+        pass
+    return torch.stack([run.outcomes[lane].u for lane in range(objective.lanes)])
 
 
 def _name_non_finite(source: Source) -> ValueError:

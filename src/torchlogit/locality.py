@@ -32,7 +32,7 @@ def is_local(objective: Objective, state: State, i: int) -> bool:
     lanes, steps = state.lanes[here], state.direction[here]
     curvature = state.curvature
     hidden = curvature.hidden(i) if isinstance(curvature, HessianInverse) and curvature.exact else None
-    if hidden is None and _reach_bound(objective, steps, lanes) < _LOCAL:
+    if hidden is None and float(reach_bounds(objective, steps, lanes)) < _LOCAL:
         return True
     limits = steps.new_full((1,), _LOCAL)
     if hidden is not None:
@@ -44,12 +44,19 @@ def is_local(objective: Objective, state: State, i: int) -> bool:
     return bool((_reach(objective, state.u[here], lanes, steps) < limits).all())
 
 
-def _reach_bound(objective: Objective, step: Tensor, lanes: Tensor) -> float:
-    """No row's linear predictors move by more: from the columns' ranges, without a read."""
+def reach_bounds(objective: Objective, steps: Tensor, lanes: Tensor) -> Tensor:
+    """What no row's linear predictors move by more than: from the columns' ranges, without a read, ``(A,)``.
+
+    Parameters
+    ----------
+    objective : Objective
+    steps : Tensor of shape (A, K, D)
+    lanes : Tensor of shape (1,), int64
+    """
     moments, coordinates = objective.moments, objective.coordinates
     farthest = (moments.largest + coordinates.centre[lanes[0]].abs()) / coordinates.scale[lanes[0]]
-    reach = (step[..., :-1].abs() * farthest).sum(-1) + step[..., -1].abs()
-    return float(reach.amax()) * (2.0 if objective.outputs > 1 else 1.0)
+    reach = (steps[..., :-1].abs() * farthest).sum(-1) + steps[..., -1].abs()
+    return reach.amax(-1) * (2.0 if objective.outputs > 1 else 1.0)
 
 
 def _reach(objective: Objective, u: Tensor, lanes: Tensor, steps: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torchlogit.kernels import numba_cpu
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
 from torchlogit.sources import Source
@@ -14,6 +15,8 @@ from torchlogit.sources import Source
 _EPS = torch.finfo(torch.float64).eps
 # A smaller spread counts as none: the coefficient that belongs to it would overflow.
 _LEAST_SPREAD = 1e-300
+# Numbers stored in a block that compiled loops sum up: some milliseconds for each thread.
+_COMPILED_ELEMENTS = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class _Spread:
     variance: Tensor
 
 
-def column_moments(source: Source, lanes: int = 1) -> Moments:
+def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) -> Moments:
     """Mean and deviation of every column, for every lane.
 
     One read; a second one only where the spread of a column's stored values is below a thousandth of their distance
@@ -106,6 +109,8 @@ def column_moments(source: Source, lanes: int = 1) -> Moments:
     source : Source
     lanes : int, default=1
         Number of lanes; block weights of shape ``(rows, L)`` differ between them.
+    compiled : bool, default=False
+        Whether compiled loops may be loaded, which read the rows once.
 
     Raises
     ------
@@ -114,14 +119,14 @@ def column_moments(source: Source, lanes: int = 1) -> Moments:
     """
     anchor = _first_row(source)
     unit = torch.ones_like(anchor)
-    sums = _sweep(source, lanes, anchor, unit)
+    sums = _sweep(source, lanes, anchor, unit, compiled)
     spread = _spread(sums, anchor)
     far = (spread.stored_variance < 1e-6 * spread.square).any(0)
     extreme = (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
     if bool((far | extreme).any()):
         anchor = torch.where(far & ~extreme, anchor + spread.stored_mean.mean(0), anchor)
         unit = torch.where(extreme, sums.largest, unit)
-        sums = _sweep(source, lanes, anchor, unit)
+        sums = _sweep(source, lanes, anchor, unit, compiled and not bool(extreme.any()))
         spread = _spread(sums, anchor / unit)
     deviation = spread.variance.sqrt() * unit
     deviation = torch.where(deviation < _LEAST_SPREAD, 0.0, deviation)
@@ -170,9 +175,9 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
     return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
 
 
-def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums:
+def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
     total: _Sums | None = None
-    for block in source.blocks():
+    for block in source.blocks(_rows_at_once(source) if compiled else None):
         present = _present(block)
         if not bool(present.all()):
             kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
@@ -180,7 +185,7 @@ def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums:
             block = block.take(kept)
             if not block.rows:
                 continue
-        sums = _block_sums(block, lanes, anchor, unit)
+        sums = _block_sums(block, lanes, anchor, unit, compiled)
         if total is None:
             total = sums
         else:
@@ -196,49 +201,88 @@ def _check_finite(block: Block) -> None:
             raise FloatingPointError("a value is not finite")
 
 
-def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor) -> _Sums:
-    weight = torch.ones(block.rows, 1, dtype=torch.float64, device=block.device) if block.weight is None else (
-        block.weight.to(torch.float64).reshape(block.rows, -1)
-    )  # fmt: skip
-    counted = (weight > 0).to(torch.float64)
-    held, first, second, largest, stored = [], [], [], [], []
-    column = 0
+def _rows_at_once(source: Source) -> int:
+    """Rows of a block for compiled loops: enough for every thread."""
+    return max(65_536, _COMPILED_ELEMENTS * max(source.rows, 1) // max(source.nbytes // 8, 1))
+
+
+def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
+    parts, column = [], 0
     if block.dense is not None:
         column = block.dense.shape[1]
-        distance = (block.dense.to(torch.float64) - anchor[:column]).div_(unit[:column])
-        held.append(weight.sum(0)[:, None].expand(-1, column))
-        first.append(weight.T @ distance)
-        largest.append(distance.abs().amax(0))
-        second.append(weight.T @ distance.square_())
-        stored.append(counted.sum(0)[:, None].expand(-1, column))
-    parts = [] if block.sparse is None else [block.sparse]
+        sums = numba_cpu.dense_moments(block, anchor[:column]) if compiled else None
+        parts.append(_dense_sums(block, anchor[:column], unit[:column]) if sums is None else _Part(*sums))
+    if block.sparse is not None:
+        here = slice(column, column + block.sparse.columns)
+        column = here.stop
+        sums = numba_cpu.sparse_moments(block, anchor[here]) if compiled else None
+        parts.append(_sparse_sums(block, block.sparse, anchor[here], unit[here]) if sums is None else _Part(*sums))
     if block.codes is not None:
-        parts.append(coded_ones(block.codes, torch.float64))
-    for rows in parts:
-        here = slice(column, column + rows.columns)
-        values = (rows.values.to(torch.float64) - anchor[here][rows.indices]) / unit[here][rows.indices]
-        part = SparsePart(SparseRows(rows.indptr, rows.indices, values, rows.columns), torch.float64)
-        ones = SparsePart(
-            SparseRows(rows.indptr, rows.indices, torch.ones_like(values), rows.columns), torch.float64
-        )
-        held.append(ones.transposed_times(weight).T)
-        first.append(part.transposed_times(weight).T)
-        second.append(part.squared_transposed_times(weight).T)
-        index = rows.indices.to(torch.int64)
-        zeros = torch.zeros(rows.columns, dtype=torch.float64, device=block.device)
-        largest.append(zeros.scatter_reduce(0, index, values.abs(), "amax"))
-        stored.append(ones.transposed_times(counted).T)
-        column += rows.columns
-    width = (lanes, -1)
+        here = slice(column, None)
+        parts.append(_sparse_sums(block, coded_ones(block.codes, torch.float64), anchor[here], unit[here]))
+    weight = _weight(block)
+
+    def together(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts], 1).expand(lanes, -1).clone()
+
     return _Sums(
         weight.sum(0).expand(lanes).clone(),
-        torch.cat(held, 1).expand(width).clone(),
-        torch.cat(first, 1).expand(width).clone(),
-        torch.cat(second, 1).expand(width).clone(),
-        torch.cat(largest),
-        torch.cat(stored, 1).expand(width).clone(),
-        counted.sum(0).expand(lanes).clone(),
+        together("held"),
+        together("first"),
+        together("second"),
+        torch.cat([part.largest for part in parts]),
+        together("stored"),
+        _counted(block).sum(0).expand(lanes).clone(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The sums of one layout's columns: ``(L or 1, p)``, ``largest (p,)``; see `_Sums`."""
+
+    held: Tensor
+    first: Tensor
+    second: Tensor
+    largest: Tensor
+    stored: Tensor
+
+
+def _weight(block: Block) -> Tensor:
+    """Row weights ``(rows, L or 1)``, float64."""
+    if block.weight is None:
+        return torch.ones(1, 1, dtype=torch.float64, device=block.device).expand(block.rows, 1)
+    return block.weight.to(torch.float64).reshape(block.rows, -1)
+
+
+def _dense_sums(block: Block, anchor: Tensor, unit: Tensor) -> _Part:
+    assert block.dense is not None
+    weight, counted, width = _weight(block), _counted(block), anchor.shape[0]
+    distance = (block.dense.to(torch.float64) - anchor).div_(unit)
+    held = weight.sum(0)[:, None].expand(-1, width)
+    first = weight.T @ distance
+    largest = distance.abs().amax(0)
+    second = weight.T @ distance.square_()
+    return _Part(held, first, second, largest, counted.sum(0)[:, None].expand(-1, width))
+
+
+def _sparse_sums(block: Block, rows: SparseRows, anchor: Tensor, unit: Tensor) -> _Part:
+    weight, counted = _weight(block), _counted(block)
+    values = (rows.values.to(torch.float64) - anchor[rows.indices]) / unit[rows.indices]
+    part = SparsePart(SparseRows(rows.indptr, rows.indices, values, rows.columns), torch.float64)
+    ones = SparsePart(SparseRows(rows.indptr, rows.indices, torch.ones_like(values), rows.columns), torch.float64)
+    zeros = torch.zeros(rows.columns, dtype=torch.float64, device=block.device)
+    return _Part(
+        ones.transposed_times(weight).T,
+        part.transposed_times(weight).T,
+        part.squared_transposed_times(weight).T,
+        zeros.scatter_reduce(0, rows.indices.to(torch.int64), values.abs(), "amax"),
+        ones.transposed_times(counted).T,
+    )
+
+
+def _counted(block: Block) -> Tensor:
+    """One for each row of positive weight, ``(rows, L or 1)``."""
+    return (_weight(block) > 0).to(torch.float64)
 
 
 def find_non_finite(source: Source) -> tuple[int, int, float] | None:

@@ -31,6 +31,8 @@ from torchlogit.sources import Source
 
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
+# Elements of the blocks that a second derivative is made of: several pieces for every thread.
+_GRAM_BLOCK = 8_000_000
 
 
 @dataclass(slots=True)
@@ -307,8 +309,7 @@ class Objective:
     def hessian(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative, ``(M, K * D, K * D)``."""
         theta = self._push(u, lanes)
-        # Enough rows that adding a block's matrix costs less than computing it.
-        rows = max(2048, 2 * self.width)
+        rows = max(2048, 2 * self.width, _GRAM_BLOCK // self.width)
         stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), "gram", theta, lanes, rows=rows)
         assert stats.gram is not None
         total = self._total(stats)[:, None, None]

@@ -10,26 +10,33 @@ from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky, Preconditioner
+from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Newton, Solver
 from torchlogit.sources import Source
 
 # A matrix of S x S must fit (128 MiB at 4,000), and its factor cost little beside the reads of the rows.
 _LARGEST_MATRIX = 4_000
-# Multiplications of a second derivative over all rows that a step may cost: about a second on two cores.
-_EXACT_OPERATIONS = 3e10
-# With many classes, those up to which it beats conjugate gradients (benchmarks: digits, 7.6e8).
-_EXACT_OPERATIONS_MANY = 1e8
-# Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few.
-_ROWS_PER_COEFFICIENT, _LEAST_ROWS = 10, 5_000
+# Multiplications of a second derivative over all rows up to which it is built at every step: L-BFGS around a
+# subsample's would spend as long on its own arithmetic. With many classes, conjugate gradients are the rival
+# (benchmarks: digits, 7.6e8).
+_EXACT_OPERATIONS = 1e8
+# The same where no subsample is large enough; and up to which it is built when nothing else has led anywhere.
+_EXACT_OPERATIONS_ALONE, _LAST_OPERATIONS = 1e9, 1e12
+# With many classes, those up to which the whole Hessian is an alternative to products.
+_ALTERNATIVE_OPERATIONS = 3e10
+# Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few. For two
+# classes a tenth of all rows where its matrix costs no more than a few reads of them: twice the rows take two thirds
+# of the steps (`benchmarks/`).
+_ROWS_PER_COEFFICIENT, _LEAST_ROWS, _SHARE, _SHARE_COLUMNS = 10, 5_000, 0.1, 250
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
 _WORTH_PRODUCTS = 10.0
-# Numbers stored, times outputs, from which compiled loops repay their import (0.6 s; a pass gains 1.4 ns a number, one
-# core, 1,000,000 x 100, and the fastest fits read 8 times). Below that nothing of Numba is touched.
-_WORTH_LOOPS = 5e7
-# A start from a subsample pays when all rows are at least this many times as many.
-_WARM_RATIO = 5
+# Numbers stored, times outputs, from which compiled loops repay their import: 0.6 s, once, where a pass gains 1.4 ns a
+# number (one core, 1,000,000 x 100) and the fastest fits take six. Below that nothing of Numba is touched.
+_WORTH_LOOPS = 2e7
+# A start from a subsample pays when all rows are at least this many times as many. Its certificate is this over the
+# root of its rows, a tenth of its sampling error, and its steps are few: it may be separated where the whole is not.
+_WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,16 @@ class Choice:
 
     plan: Plan
     solver: Solver
-    warm: Source | None  # rows to warm up on
-    warm_solver: Solver | None
+    warm: WarmStart | None
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A subsample's problem, planned by the same table: its optimum is where the whole one starts."""
+
+    objective: Objective
+    choice: Choice
+    options: FitOptions
 
 
 def describe_objective(objective: Objective, lane: int = 0) -> str:
@@ -137,84 +152,96 @@ def choose(
     ==========================  =============================  ==================================================
     any                         after others, of which only    L-BFGS around the Hessian's diagonal
                                 the diagonal is known
-    S <= 4,000                  rows * S^2 <= 3e10 (many       Newton, Cholesky of the whole Hessian at every step
-                                classes: 1e8)
-    S <= 4,000                  up to 3e10, many classes       Newton-CG, Cholesky of each class's Hessian; of the whole
+    S <= 4,000, two classes     rows * S^2 <= 1e8, or 1e9      Newton, Cholesky of the whole Hessian at every step
+                                where rows < 20 S
+    S <= 4,000, two classes     more, and rows >= 20 S         L-BFGS around a subsample's Hessian; Newton as above
+                                                               should that mislead
+    S <= 4,000, two classes     otherwise                      L-BFGS around the diagonal; around the whole Hessian
+                                                               should that be slow; then Newton as above
+    S <= 4,000, many classes    rows * S^2 <= 1e8              Newton, Cholesky of the whole Hessian at every step
+    S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
-    S <= 4,000                  more, two classes              L-BFGS around a subsample's Hessian
-    S <= 4,000                  more, many classes             Newton-CG preconditioned by a subsample's Hessian, where
+    S <= 4,000, many classes    more                           Newton-CG preconditioned by a subsample's Hessian, where
                                                                that costs no more than ten products
     p < 4,000                   otherwise, many classes        Newton-CG, Cholesky of each class's Hessian; where those
                                                                cost too much, in the Gram eigenbasis
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
     """
+    sample = _sample(objective, options.seed)
+    solver, reason = _solver(objective, options.tol, sample)
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
-    size = outputs * width
-    wanted = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
-    few = wanted * 2 > rows or objective.prior is not None  # a prior stands beside all rows, not beside a sample
-    sample = None if few else objective.source.subsample(wanted / rows, options.seed)
-    preconditioner: Preconditioner
-    solver: Solver
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
-    if objective.prior is not None and not objective.prior.whole:
-        preconditioner = CentredDiagonal()
-        solver = LBFGS(preconditioner, options.tol)
-        reason = f"{shape}: of earlier rows only the diagonal of the curvature is known"
-    elif size <= _LARGEST_MATRIX and rows * float(size) ** 2 <= _EXACT_OPERATIONS:
-        solver = _small(objective, options.tol)
-        preconditioner = solver.preconditioner
-        reason = f"{shape}: " + (
-            f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
-            if isinstance(preconditioner, HessianCholesky)
-            else "the Hessians of single classes guide products at a fraction of the whole one's cost"
-        )
-    elif size <= _LARGEST_MATRIX and outputs == 1:
-        preconditioner = HessianCholesky(sample)
-        solver = LBFGS(preconditioner, options.tol)
-        reason = f"{shape}: the Hessian fits, a subsample's is enough"
-    elif size <= _LARGEST_MATRIX and _products(objective, sample or objective.source) <= _WORTH_PRODUCTS:
-        preconditioner = HessianCholesky(sample)
-        solver = Newton(preconditioner, options.tol)
-        reason = f"{shape}: many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
-    elif outputs > 1 and width <= _LARGEST_MATRIX:
-        solver = _many_classes(objective, options.tol, sample)
-        preconditioner = solver.preconditioner
-        reason = f"{shape}: the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
-    else:
-        preconditioner = CentredDiagonal()
-        solver = LBFGS(preconditioner, options.tol)
-        reason = f"{shape}: too many columns for a matrix of their products"
-    warm = sample if may_warm and sample is not None and rows >= _WARM_RATIO * sample.rows else None
-    warm_solver = None if warm is None else _warm_solver(objective, warm, options)
+    warm = None
+    if may_warm and sample is not None and rows >= _WARM_RATIO * sample.rows:
+        # What a subsample's optimum has in common with the whole one is worth no more digits than this.
+        tol = max(options.tol, _WARM_DIGITS / sample.rows**0.5)
+        own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
+        warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
     plan = Plan(
         solver=solver.name,
-        preconditioner=preconditioner.name,
+        preconditioner=solver.preconditioner.name,
         kernel=kernel_name,
         device=str(objective.source.device),
-        warm_rows=0 if warm is None else warm.rows,
-        reason=reason,
+        warm_rows=0 if warm is None else warm.objective.source.rows,
+        reason=f"{shape}: {reason}",
         objective=describe_objective(objective),
         kernel_reason=kernel_reason,
     )
-    return Choice(plan, solver, warm, warm_solver)
+    return Choice(plan, solver, warm)
 
 
-def _warm_solver(objective: Objective, warm: Source, options: FitOptions) -> Solver:
-    """The same table's answer for the subsample, at the loose tolerance of a start."""
-    size = objective.outputs * objective.width
-    tol = max(options.tol, 1e-4)
-    if size <= _LARGEST_MATRIX and warm.rows * float(size) ** 2 <= 2 * _EXACT_OPERATIONS:
-        return _small(objective.on(warm), tol)
-    if objective.outputs > 1 and objective.width <= _LARGEST_MATRIX:
-        return _many_classes(objective.on(warm), tol, warm)
-    return LBFGS(CentredDiagonal(), tol)
+def _sample(objective: Objective, seed: int) -> Source | None:
+    """Rows that stand for all, or None where all are too few. A prior stands beside all rows, not beside a sample."""
+    rows, size = objective.source.rows, objective.outputs * objective.width
+    wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
+    if objective.outputs == 1 and size <= _LARGEST_MATRIX:
+        wanted = max(wanted, _SHARE * rows * min(1.0, _SHARE_COLUMNS / size))
+    if wanted * 2 > rows or objective.prior is not None:
+        return None
+    return objective.source.subsample(wanted / objective.effort.total_rows, seed)
+
+
+def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LBFGS | Newton, str]:
+    """The table's solver, and why."""
+    rows, outputs, width = objective.source.rows, objective.outputs, objective.width
+    size = outputs * width
+    whole = rows * float(size) ** 2
+    if objective.prior is not None and not objective.prior.whole:
+        return LBFGS(CentredDiagonal(), tol), "of earlier rows only the diagonal of the curvature is known"
+    if outputs == 1 and size <= _LARGEST_MATRIX:
+        newton = Newton(HessianCholesky(), tol)
+        if whole <= (_EXACT_OPERATIONS if sample is not None else _EXACT_OPERATIONS_ALONE):
+            return newton, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+        last_resort = newton if whole <= _LAST_OPERATIONS else None
+        if sample is not None:
+            return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
+                "the Hessian fits, a subsample's is enough"
+            )
+        once = LBFGS(HessianCholesky(rounded=True), tol, last_resort=last_resort, stage=1)
+        return LBFGS(CentredDiagonal(), tol, last_resort=once), (
+            "the Hessian fits, and is built once its diagonal turns out not to be enough"
+        )
+    if size <= _LARGEST_MATRIX and whole <= _ALTERNATIVE_OPERATIONS:
+        small = _small(objective, tol)
+        if isinstance(small.preconditioner, HessianCholesky):
+            return small, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+        return small, "the Hessians of single classes guide products at a fraction of the whole one's cost"
+    if size <= _LARGEST_MATRIX and _products(objective, sample or objective.source) <= _WORTH_PRODUCTS:
+        return Newton(HessianCholesky(sample), tol), (
+            "many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
+        )
+    if outputs > 1 and width <= _LARGEST_MATRIX:
+        return _many_classes(objective, tol, sample), (
+            f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
+        )
+    return LBFGS(CentredDiagonal(), tol), "too many columns for a matrix of their products"
 
 
 def _small(objective: Objective, tol: float) -> Newton:
     """Where the whole Hessian could be built at every step."""
     size, blocks = float(objective.outputs * objective.width), ClassCholesky(objective.source)
-    few = objective.outputs == 1 or objective.source.rows * size**2 <= _EXACT_OPERATIONS_MANY
+    few = objective.source.rows * size**2 <= _EXACT_OPERATIONS
     few = few or objective.prior is not None  # whose curvature the blocks of single classes do not see
     if few or not blocks.fits(objective):
         return Newton(HessianCholesky(), tol)
@@ -246,4 +273,4 @@ def _many_classes(objective: Objective, tol: float, sample: Source | None) -> Ne
     return Newton(GramEigenbasis(sample or objective.source), tol)
 
 
-__all__ = ["Choice", "Kernel", "Plan", "choose", "describe_objective", "kernel_for"]
+__all__ = ["Choice", "Kernel", "Plan", "WarmStart", "choose", "describe_objective", "kernel_for"]

@@ -12,11 +12,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Objective
 from torchlogit.sources import Source
 
 # A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
 _SAFE_PIVOT = 1e-11
+# The same for products that were formed in float32: half of its digits.
+_SAFE_PIVOT_FLOAT32 = 1e-4
+# How much smaller the curvature may be at a point near the one where it was built.
+_NEARBY = 2.0
 # Floating-point operations that a QR of the weighted rows may cost before the eigenvalues of the Gram matrix must do.
 _QR_OPERATIONS = 2e11
 
@@ -27,6 +32,11 @@ class InverseCurvature(Protocol):
     @property
     def exact(self) -> bool:
         """Whether it is the inverse of the whole second derivative at the point where it was built."""
+        ...
+
+    @property
+    def bound(self) -> float | None:
+        """A number ``b`` for which ``b P`` is no smaller than the inverse second derivative nearby, if one is known."""
         ...
 
     def solve(self, gradient: Tensor) -> Tensor:
@@ -60,6 +70,7 @@ class DiagonalInverse:
 
     inverse: Tensor
     exact: bool = False
+    bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Element by element."""
@@ -101,6 +112,7 @@ class CentredInverse:
     inverse: Tensor
     centre: Tensor
     exact: bool = False
+    bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Centre, element by element, and back."""
@@ -166,6 +178,7 @@ class HessianInverse:
 
     factors: tuple[_Factor, ...]
     exact: bool
+    bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Lane by lane."""
@@ -194,24 +207,56 @@ class HessianCholesky:
     ----------
     sample : Source, optional
         Rows to use; None means the objective's own.
+    rounded : bool, default=False
+        Whether products in float32 will do, as they always do for a sample.
     """
 
     sample: Source | None = None
+    rounded: bool = False
     name: str = "Cholesky factor of the Hessian"
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> HessianInverse:
         """At ``u``."""
         rows = objective if self.sample is None else objective.on(self.sample)
-        hessians = rows.hessian(u, lanes)
-        factors = []
-        for i in range(u.shape[0]):
-            hessian = _unlock(hessians[i], objective.outputs)
-            factor = _cholesky(hessian)
-            if factor is None:
-                factor = _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian)
-                factor = factor if self.sample is None else factor.revealed()
-            factors.append(factor)
-        return HessianInverse(tuple(factors), exact=self.sample is None)
+        if self.sample is None and not self.rounded:
+            return HessianInverse(_factors(rows, u, lanes), exact=True)
+        factors, bound = _rounded_factors(rows, u, lanes) or _factors(rows, u, lanes), None
+        if self.sample is not None:
+            factors = tuple(factor.revealed() for factor in factors)
+        if all(factor.cholesky is not None for factor in factors):
+            # All rows bend the objective by no less than the sample's do, and those are this share of their weight.
+            bound = _NEARBY if self.sample is None else _NEARBY / _share(objective, self.sample)
+        return HessianInverse(factors, exact=False, bound=bound)
+
+
+def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
+    """By lane."""
+    hessians = rows.hessian(u, lanes)
+    factors = []
+    for i in range(u.shape[0]):
+        hessian = _unlock(hessians[i], rows.outputs)
+        factors.append(_cholesky(hessian) or _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian))
+    return tuple(factors)
+
+
+def _rounded_factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...] | None:
+    """From products in float32, at half the cost; None where that loses digits that count."""
+    kernel = TorchKernel(rows.kernel.loss, rows.kernel.frame, torch.float32)
+    hessians = rows.on(rows.source, kernel).hessian(u, lanes)
+    factors = [_cholesky(_unlock(hessian, rows.outputs), _SAFE_PIVOT_FLOAT32) for hessian in hessians]
+    known = tuple(factor for factor in factors if factor is not None)
+    return known if len(known) == len(factors) else None
+
+
+def _share(objective: Objective, sample: Source) -> float:
+    """The sample's share of all rows' weight: of several lanes, the smallest."""
+    total = objective.moments.weight
+    held = torch.zeros_like(total)
+    for block in sample.blocks():
+        held += float(block.rows) if block.weight is None else (
+            block.weight.to(torch.float64).reshape(block.rows, -1).sum(0)
+        )  # fmt: skip
+    return float((held / total).min())
 
 
 def _unlock(hessian: Tensor, outputs: int) -> Tensor:
@@ -230,10 +275,10 @@ def _unlock(hessian: Tensor, outputs: int) -> Tensor:
     return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
 
 
-def _cholesky(hessian: Tensor) -> _Factor | None:
+def _cholesky(hessian: Tensor, least: float = _SAFE_PIVOT) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
     factor, failed = torch.linalg.cholesky_ex(hessian / scale / scale[:, None])
-    if int(failed) or not bool(factor.diagonal().square().min() > _SAFE_PIVOT):
+    if int(failed) or not bool(factor.diagonal().square().min() > least):
         return None
     return _Factor(scale, cholesky=factor)
 
@@ -295,6 +340,7 @@ class EigenbasisInverse:
     vectors: Tensor
     inverse: Tensor
     exact: bool = False
+    bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Into the basis, divide, back; the mean over classes, which the objective cannot see, is removed."""

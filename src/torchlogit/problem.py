@@ -13,6 +13,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -175,12 +176,20 @@ class Block:
         """The rows named by ``index``, copied. ``file`` and ``start`` no longer name rows afterwards."""
         return Block(
             target=self.target[index],
-            dense=None if self.dense is None else self.dense[index],
+            dense=None if self.dense is None else _rows_of(self.dense, index),
             sparse=None if self.sparse is None else self.sparse.take(index),
             codes=None if self.codes is None else self.codes.take(index),
             weight=None if self.weight is None else self.weight[index],
             offset=None if self.offset is None else self.offset[index],
         )
+
+
+def _rows_of(dense: Tensor, index: Tensor) -> Tensor:
+    """Rows copied; on a CPU into NumPy's memory, whose large pages are four times as fast to come by."""
+    if dense.device.type != "cpu" or dense.dtype not in (torch.float32, torch.float64):
+        return dense[index]
+    out = torch.from_numpy(np.empty((index.shape[0], dense.shape[1]), str(dense.dtype).removeprefix("torch.")))
+    return torch.index_select(dense, 0, index, out=out)
 
 
 def joined(blocks: Sequence[Block]) -> Block:

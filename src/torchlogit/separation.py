@@ -27,6 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchlogit.locality import reach_bounds
 from torchlogit.objective import Objective
 from torchlogit.preconditioners import HessianCholesky, HessianInverse
 from torchlogit.separation_programme import Programme, Separation, SeparationKind
@@ -71,7 +72,7 @@ def _proves_overlap(objective: Objective, u: Tensor, lanes: Tensor, gradient: Te
         direction = newton_direction(objective, u, lanes, gradient, lambda g: inverse * g, tolerance, 300)
     directions = direction
     if curvature is not None:
-        unsure = _uncertain(curvature).T.reshape(-1, *direction.shape[1:])
+        unsure = _uncertain(objective, curvature, lanes).T.reshape(-1, *direction.shape[1:])
         directions = torch.cat([direction, objective.project(unsure)])
     points = lanes.expand(directions.shape[0])
     largest = torch.zeros(directions.shape[0], dtype=torch.float64, device=u.device)
@@ -90,7 +91,7 @@ def _proves_overlap(objective: Objective, u: Tensor, lanes: Tensor, gradient: Te
     return bool(largest[0] < _PROOF) and bool((largest[1:] < 1 - _PROOF).all())
 
 
-def _uncertain(curvature: HessianInverse) -> Tensor:
+def _uncertain(objective: Objective, curvature: HessianInverse, lanes: Tensor) -> Tensor:
     """What may be missing from a Newton step, ``(S, any number)``: a proof needs these to have no effect on any row.
 
     Directions without curvature were left out of it. They have no effect where columns are collinear; a separated
@@ -105,6 +106,10 @@ def _uncertain(curvature: HessianInverse) -> Tensor:
     if factor.vectors is not None and factor.inverse is not None:
         rounding = 4 * _EPS * (factor.vectors.abs() / factor.scale[:, None]).sum(0)
         directions.append(factor.vectors * (factor.inverse * rounding) / factor.scale[:, None])
+    if factor.cholesky is not None:
+        steps = 4 * _EPS * torch.cholesky_inverse(factor.cholesky) / factor.scale / factor.scale[:, None]
+        reaches = reach_bounds(objective, steps.T.reshape(-1, objective.outputs, objective.width), lanes)
+        directions.append(steps[:, reaches >= 1 - _PROOF])
     return torch.cat(directions, 1)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -21,29 +23,76 @@ _GRAM_OPERATIONS = 2e9
 _LARGEST_GRAM = 4_000
 
 
+@dataclass
+class _Held:
+    """What `one_thread_each` has put aside: torch's number of threads, for as long as anyone is in there."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    holders: int = 0
+    allowed: int = 1
+
+    def forget(self) -> None:
+        """A forked child has none of its parent's threads."""
+        self.lock = threading.Lock()
+        if self.holders:
+            self.holders = 0
+            torch.set_num_threads(self.allowed)
+
+
+_held = _Held()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.forget)
+
+
 @contextmanager
-def sparing_threads(source: Source, outputs: int) -> Iterator[None]:
-    """Run small problems on one thread; the caller's number of threads comes back afterwards.
+def one_thread_each() -> Iterator[None]:
+    """Torch's own threads are left out: its calls stay on one, and Python's threads share the work.
+
+    A parallel region of OpenMP waits for its slowest thread without sleeping: beside another busy process a matrix
+    product of milliseconds takes half a second. Threads of Python wait for each other once. The number that was
+    allowed is what `workers` says in the meantime, and torch's again afterwards, whoever else is in here.
+    """
+    with _held.lock:
+        if _held.holders == 0:
+            _held.allowed = torch.get_num_threads()
+            if _held.allowed > 1:
+                torch.set_num_threads(1)
+        _held.holders += 1
+    try:
+        yield
+    finally:
+        with _held.lock:
+            _held.holders -= 1
+            if _held.holders == 0 and _held.allowed > 1:
+                torch.set_num_threads(_held.allowed)
+
+
+def workers() -> int:
+    """How many threads of Python may share work: as many as torch may use."""
+    return _held.allowed if _held.holders else torch.get_num_threads()
+
+
+@contextmanager
+def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> Iterator[None]:
+    """Run on one thread of torch's what gains nothing by several; the caller's number comes back afterwards.
 
     Parameters
     ----------
     source : Source
     outputs : int
         K.
+    compiled : bool, default=False
+        Whether the rows are swept by compiled loops, which have threads of their own.
     """
-    threads = torch.get_num_threads()
     size = outputs * (source.features + 1)
     small = source.nbytes / 8 * outputs <= _ELEMENTS and source.rows * outputs <= _ELEMENTS
     if size <= _LARGEST_GRAM:
         small = small and source.rows * float(size) ** 2 <= _GRAM_OPERATIONS
-    if source.device.type != "cpu" or threads == 1 or not small:
+    if source.device.type != "cpu" or not (small or compiled):
         yield
         return
-    torch.set_num_threads(1)
-    try:
+    with one_thread_each():
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
@@ -58,7 +107,7 @@ def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
     work : float
         Elements it goes through; little work stays on this thread.
     """
-    if work < 2 * _ELEMENTS or (count := min(torch.get_num_threads(), int(work // _ELEMENTS), rows)) <= 1:
+    if work < 2 * _ELEMENTS or (count := min(workers(), int(work // _ELEMENTS), rows)) <= 1:
         fill(0, rows)
         return
     edges = [rows * i // count for i in range(count + 1)]

@@ -26,7 +26,8 @@ from torchlogit.journal import SweepJournal
 from torchlogit.kept_values import KEPT, as_tree, from_tree
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import HessianCholesky
+from torchlogit.plan import WarmStart
+from torchlogit.preconditioners import CentredDiagonal, HessianCholesky
 from torchlogit.problem import Block, FitOptions, RowStats, Status
 from torchlogit.purpose import FileMark, Purpose
 from torchlogit.shared_checkpoint import SharedKeeper
@@ -125,6 +126,22 @@ CASES = {
             last_resort_products=4.0,
         ),
     ),
+    "diagonal, then whole, then Newton": Case(
+        l2=(1e-9,),
+        separated=True,
+        solver=lambda objective, tol: LBFGS(
+            CentredDiagonal(), tol, last_resort=LBFGS(
+                HessianCholesky(rounded=True), tol, last_resort=Newton(HessianCholesky(), tol), stage=1
+            ),
+        ),
+    ),
+    "a subsample's, then Newton": Case(
+        l2=(1e-9,),
+        warm=True,
+        solver=lambda objective, tol: LBFGS(
+            HessianCholesky(objective.source.subsample(0.2, 0)), tol, last_resort=Newton(HessianCholesky(), tol)
+        ),
+    ),
     **{f"lbfgs, {name}": _with(name, LBFGS) for name in PRECONDITIONERS},
     **{f"newton, {name}": _with(name, Newton) for name in PRECONDITIONERS},
 }  # fmt: skip
@@ -141,7 +158,9 @@ def case(request, monkeypatch):
             choice = dataclasses.replace(choice, solver=chosen.solver(objective, options.tol))
         if chosen.warm:
             sample = objective.source.subsample(0.3, options.seed)
-            choice = dataclasses.replace(choice, warm=sample, warm_solver=Newton(HessianCholesky(), 1e-4))
+            brief = FitOptions(1e-4, 15)
+            start = dataclasses.replace(choice, solver=Newton(HessianCholesky(), 1e-4), warm=None)
+            choice = dataclasses.replace(choice, warm=WarmStart(objective.on(sample), start, brief))
         return choice
 
     monkeypatch.setattr(torchlogit.fit, "choose", choose)

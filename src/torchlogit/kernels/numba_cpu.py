@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Timer
 from typing import Any
 
@@ -21,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchlogit.kernels.torch_device import TorchKernel
+from torchlogit.kernels.torch_device import TorchKernel, _added
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
-from torchlogit.threads import at_once
+from torchlogit.threads import at_once, workers
 
 # Elements of a block times outputs for each thread: a millisecond, beside which starting a thread (0.1 ms) is little.
 _ELEMENTS_PER_THREAD = 1_000_000
@@ -82,7 +83,7 @@ class NumbaKernel(TorchKernel):
         """Sums of loss and gradient, and the smallest margin."""
         if not self._takes(block, theta):
             return _in_pieces(super().value_gradient, block, theta, lanes)
-        return _total(self._value_gradient(part, theta, lanes) for part in _contiguous(block))
+        return _added(self._value_gradient(part, theta, lanes) for part in _contiguous(block))
 
     def _value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         from torchlogit.kernels.numba_links import Totals
@@ -142,7 +143,7 @@ class NumbaKernel(TorchKernel):
         """Sum of the rows' curvature times ``direction``."""
         if curvature is None:
             rows = max(1, _CURVATURE_ELEMENTS // (theta.shape[0] * theta.shape[1]))
-            return _total(
+            return _added(
                 self.curvature_product(piece, theta, direction, lanes, self.row_curvature(piece, theta, lanes))
                 for piece in _cut(block, rows)
             )
@@ -152,13 +153,13 @@ class NumbaKernel(TorchKernel):
                 own = tuple(part[start : start + piece.rows] for part in curvature)
                 stats.append(super().curvature_product(piece, theta, direction, lanes, own))
                 start += piece.rows
-            return _total(stats)
+            return _added(stats)
         start, stats = 0, []
         for part in _contiguous(block):
             own = tuple(kept[start : start + part.rows] for kept in curvature)
             stats.append(self._product(part, direction, lanes, own))
             start += part.rows
-        return _total(stats)
+        return _added(stats)
 
     def _product(
         self, block: Block, direction: Tensor, lanes: Tensor | None, curvature: tuple[Tensor, ...]
@@ -178,7 +179,7 @@ class NumbaKernel(TorchKernel):
         """Diagonal of the curvature, and its column of the intercept (class by class)."""
         if not self._takes(block, theta):
             return _in_pieces(super().gram_diagonal, block, theta, lanes)
-        return _total(self._gram_diagonal(part, theta, lanes) for part in _contiguous(block))
+        return _added(self._gram_diagonal(part, theta, lanes) for part in _contiguous(block))
 
     def _gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         sweep = _Sweep(self, block, theta, lanes)
@@ -265,7 +266,7 @@ class _Sweep:
         stored = rows.dense.size + rows.values.size + rows.codes.size
         # Each thread has sums of its own, which are cleared and added: four entries must be read for each of them.
         most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(self.columns, 1)))
-        threads = max(1, min(torch.get_num_threads(), most))
+        threads = max(1, min(workers(), most))
         touched = rows.dense.nbytes + rows.values.nbytes + rows.indices.nbytes + rows.codes.nbytes
         if self.size > 1:
             touched += 16 * self.size * (rows.values.size + rows.codes.size)
@@ -357,10 +358,91 @@ class _Sweep:
         )
 
 
+# -- columns of a block -----------------------------------------------------------------------------------------------
+
+
+def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
+    """Sums over dense columns, as `moments` wants them, or None where the loops do not apply.
+
+    Returns
+    -------
+    held, first, second : Tensor of shape (1, p)
+    largest : Tensor of shape (p,)
+    stored : Tensor of shape (1, p)
+    """
+    x = block.dense
+    if x is None or not _plain_weights(block) or x.dtype not in _FLOATS or not x.is_contiguous():
+        return None
+    from torchlogit.kernels import numba_moments
+
+    rows, weight, width = _array(x), _single_weight(block), x.shape[1]
+    ends = _shares(block.rows, rows.size)
+    sums = [np.zeros((3, width)) for _ in ends[1:]]
+    shift = _array(anchor)
+    _prepare(
+        numba_moments.dense_moments, (rows.dtype.char,), (rows, shift, weight, 0, 0, np.zeros((3, width)), sums[0])
+    )
+    at_once([
+        lambda t=t: numba_moments.dense_moments(  # type: ignore[misc]
+            rows, shift, weight, ends[t], ends[t + 1], np.zeros((3, width)), sums[t]
+        )
+        for t in range(len(sums))
+    ])  # fmt: skip
+    total = np.sum(sums, 0)
+    held = float(weight.sum()) if weight.size else float(block.rows)
+    return (
+        torch.full((1, width), held, dtype=torch.float64), _tensor(total[0:1]), _tensor(total[1:2]),
+        _tensor(np.max(sums, 0)[2]), torch.full((1, width), float(block.rows), dtype=torch.float64),
+    )  # fmt: skip
+
+
+def sparse_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
+    """The same over the stored values of sparse columns; None where a row is not in rising order, too."""
+    rows = block.sparse
+    if rows is None or not _plain_weights(block) or bool(anchor.any()):
+        return None
+    if rows.values.dtype not in _FLOATS or rows.indices.dtype not in _INTEGERS:
+        return None
+    from torchlogit.kernels import numba_moments
+
+    indptr, indices, values = (_array(part) for part in (rows.indptr.to(torch.int64), rows.indices, rows.values))
+    weight = _single_weight(block)
+    ends = _shares(block.rows, min(values.size, values.size**2 // max(4 * rows.columns, 1)))
+    sums = [np.zeros((rows.columns, 5)) for _ in ends[1:]]
+    loop = numba_moments.sparse_moments
+    _prepare(loop, (indices.dtype.char, values.dtype.char), (indptr, indices, values, weight, 0, 0, sums[0]))
+    rising = [False] * len(sums)
+
+    def run(t: int) -> None:
+        rising[t] = loop(indptr, indices, values, weight, ends[t], ends[t + 1], sums[t])
+
+    at_once([partial(run, t) for t in range(len(sums))])
+    if not all(rising):
+        return None
+    total = _tensor(np.sum(sums, 0).T.copy())
+    largest = _tensor(np.max(sums, 0)[:, 3].copy())
+    return total[0:1], total[1:2], total[2:3], largest, total[4:5]
+
+
+def _plain_weights(block: Block) -> bool:
+    return block.device.type == "cpu" and (block.weight is None or block.weight.reshape(block.rows, -1).shape[1] == 1)
+
+
+def _single_weight(block: Block) -> NDArray[np.float64]:
+    """``(rows,)``, or nothing for ones."""
+    return np.empty(0) if block.weight is None else _array(block.weight.to(torch.float64).reshape(-1))
+
+
+def _shares(rows: int, elements: int) -> list[int]:
+    """Where each thread's rows begin and end."""
+    threads = max(1, min(workers(), elements // _ELEMENTS_PER_THREAD, rows))
+    return [rows * t // threads for t in range(threads + 1)]
+
+
 # -- compilation ------------------------------------------------------------------------------------------
 
 
-def _prepare(loop: Callable[..., None], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
+def _prepare(loop: Callable[..., Any], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
     """Compile the loop, or load what an earlier process has compiled, by a call over no rows.
 
     ``types`` are those of the arguments that are not always the same.
@@ -405,15 +487,6 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _total(stats: Any) -> RowStats:
-    """The sum of records."""
-    total: RowStats | None = None
-    for part in stats:
-        total = part if total is None else total + part
-    assert total is not None
-    return total
-
-
 def _cut(block: Block, rows: int) -> Iterator[Block]:
     if block.rows <= rows:
         yield block
@@ -440,7 +513,7 @@ def _in_pieces(
     """The torch kernel's sums, over blocks of the size that it wants."""
     if block.device.type != "cpu":
         return function(block, theta, lanes)
-    return _total(function(piece, theta, lanes) for piece in _cut(block, _piece_rows(block)))
+    return _added(function(piece, theta, lanes) for piece in _cut(block, _piece_rows(block)))
 
 
 __all__ = ["DENSE_OUTPUTS", "NumbaKernel"]

@@ -6,7 +6,9 @@ block the products run in ``dtype``, between blocks everything is float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,9 +16,14 @@ from torch import Tensor
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.threads import at_once, one_thread_each, workers
 
 # Elements of the largest temporary of a curvature block: rows * K * (p + 1). 32 MiB of float64.
 _GRAM_ELEMENTS = 4_194_304
+# On a CPU, those of the rows of a piece.
+_CACHED_ELEMENTS = 200_000
+# Columns of a symmetric product that are computed at once.
+_STRIPE = 256
 
 
 class TorchKernel:
@@ -45,12 +52,14 @@ class TorchKernel:
     def _dense(self, block: Block) -> Tensor | None:
         if block.dense is None:
             return None
-        if self._last_dense is not None and self._last_dense[0] is block:
-            return self._last_dense[1]
+        last = self._last_dense  # once: another thread may replace it
+        if last is not None and last[0] is block:
+            return last[1]
         width = block.dense.shape[1]
         # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
-        centred = block.dense.to(torch.float64) - self.frame.shift[:width]
-        centred = centred.div_(self.frame.scale[:width]).to(self.dtype)
+        centred = torch.empty(block.dense.shape, dtype=self.dtype, device=block.device)
+        torch.sub(block.dense, self.frame.shift[:width], out=centred)
+        centred.div_(self.frame.scale[:width])
         missing = _missing(block)
         centred = centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
         self._last_dense = block, centred
@@ -87,8 +96,9 @@ class TorchKernel:
         return self._written(replace(block, weight=None))  # every row, whether it counts or not
 
     def _written(self, block: Block) -> Tensor:
-        if self._last_written is not None and self._last_written[0] is block:
-            return self._last_written[1]
+        last = self._last_written
+        if last is not None and last[0] is block:
+            return last[1]
         parts: list[Tensor] = []
         dense = self._dense(block)
         if dense is not None:
@@ -239,12 +249,19 @@ class TorchKernel:
 
     def gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """The curvature, ``(M, K * (p + 1), K * (p + 1))``."""
-        total = None
-        for piece in self._pieces(block, theta):
-            stats = self._gram_piece(piece, theta, lanes)
-            total = stats if total is None else total + stats
-        assert total is not None
-        return total
+        pieces = self._pieces(block, theta)
+        if len(pieces) == 1 or block.device.type != "cpu":
+            return _added(self._gram_piece(piece, theta, lanes) for piece in pieces)
+        threads = min(workers(), len(pieces))
+        ends = [len(pieces) * t // threads for t in range(threads + 1)]
+        parts: list[RowStats] = [RowStats(0, theta.new_zeros(0))] * threads
+
+        def add(t: int) -> None:
+            parts[t] = _added(self._gram_piece(piece, theta, lanes) for piece in pieces[ends[t] : ends[t + 1]])
+
+        with one_thread_each():
+            at_once([partial(add, t) for t in range(threads)])
+        return _added(parts)
 
     def score_gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Outer products of the weighted row scores, ``(M, K * (p + 1), K * (p + 1))``."""
@@ -269,6 +286,9 @@ class TorchKernel:
     def _pieces(block: Block, theta: Tensor) -> list[Block]:
         """The block cut so that no temporary of ``rows * K * (p + 1)`` grows past its bound."""
         rows = max(1, _GRAM_ELEMENTS // (theta.shape[1] * theta.shape[2]))
+        if block.device.type == "cpu":
+            # In the cache, but so many that adding a piece's matrix costs less than computing it.
+            rows = min(rows, max(2048, 2 * theta.shape[2], _CACHED_ELEMENTS // theta.shape[2]))
         if block.rows <= rows:
             return [block]
         return [block.slice(start, min(start + rows, block.rows)) for start in range(0, block.rows, rows)]
@@ -283,7 +303,7 @@ class TorchKernel:
         grams = []
         for m in range(points):
             if outer is None:
-                grams.append(((design * bend[:, m]).T @ design).to(torch.float64))
+                grams.append(_symmetric_product(design * bend[:, m], design))
                 continue
             root = self._weighted(block, outer[:, m, None], weight[:, m, None].sqrt())[:, 0]
             scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
@@ -293,6 +313,28 @@ class TorchKernel:
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
         return RowStats(block.rows, weight.sum(0), gram=_stacked(grams))
+
+
+def _added(stats: Iterable[RowStats]) -> RowStats:
+    """The sum of at least one record, in order."""
+    total: RowStats | None = None
+    for part in stats:
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _symmetric_product(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right``, known to be symmetric: of wide ones, little more than half is computed. In float64."""
+    width = right.shape[1]
+    if width < 2 * _STRIPE:
+        return (left.T @ right).to(torch.float64)
+    product = torch.empty(width, width, dtype=torch.float64, device=right.device)
+    for start in range(0, width, _STRIPE):
+        stop = min(start + _STRIPE, width)
+        product[start:stop, start:] = left[:, start:stop].T @ right[:, start:]
+        product[stop:, start:stop] = product[start:stop, stop:].T
+    return product
 
 
 def _missing(block: Block) -> Tensor | None:

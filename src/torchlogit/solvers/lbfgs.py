@@ -11,7 +11,8 @@ from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
 from torchlogit.solvers.base import State, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
-from torchlogit.solvers.line_search import search
+from torchlogit.solvers.line_search import Step, search
+from torchlogit.solvers.newton import Newton
 
 # A step that leaves more than this share of the squared gradient (in P's norm) was slow; two in a row rebuild P.
 _SLOW = 0.5
@@ -23,8 +24,11 @@ _CLOSE, _FUTILE = 1e-6, 3
 
 @dataclass(frozen=True, slots=True)
 class LBFGSState(State):
-    """A state with the age of its preconditioner, slow steps in a row, and builds in a row that cured none."""
+    """A state with its solver's stage, the age of its preconditioner, slow steps in a row, and builds in a row that
+    cured none.
+    """
 
+    stage: int = 0
     age: int = 0
     slow: int = 0
     futile: int = 0
@@ -39,17 +43,25 @@ class LBFGS:
     preconditioner : Preconditioner
     tol : float
         Below it (or 1e-6) the estimated excess is confirmed by conjugate gradients on the true curvature: with a
-        diagonal preconditioner the recursion alone underestimates what is left along soft directions.
+        diagonal preconditioner the recursion alone underestimates what is left along soft directions. A preconditioner
+        that bounds the excess needs no confirmation, and the bound is what the state carries.
     patience : int, default=2
         Slow steps in a row, and steps since the last build, after which the preconditioner is rebuilt.
     confirm : int, default=60
         Most products of a confirmation.
+    last_resort : Newton or LBFGS, optional
+        Takes over for good where the preconditioner would be rebuilt: it knows too little, or rows outside the
+        subsample that it comes from, outliers among them, bend the objective in ways of their own.
+    stage : int, default=0
+        Which of a chain of such solvers this is.
     """
 
     preconditioner: Preconditioner
     tol: float
     patience: int = 2
     confirm: int = 60
+    last_resort: Newton | LBFGS | None = None
+    stage: int = 0
     name: str = "lbfgs"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
@@ -58,13 +70,17 @@ class LBFGS:
         curvature = self.preconditioner.build(objective, u, lanes)
         start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
         names = State.__dataclass_fields__
-        return self._aim(objective, LBFGSState(**{name: getattr(start, name) for name in names}))
+        return self._aim(objective, LBFGSState(**{name: getattr(start, name) for name in names}, stage=self.stage))
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search along the state's direction, then remember and aim anew."""
-        assert isinstance(state, LBFGSState)
+        if not isinstance(state, LBFGSState) or state.stage != self.stage:
+            assert self.last_resort is not None
+            return self.last_resort.step(objective, state)
         moved = search(objective, state)
         u = objective.project(moved.u)
+        if bool(moved.stalled.any()) and self.last_resort is not None:
+            return self._hand_over(objective, state, u, moved)
         if bool(moved.stalled.any()) and state.age > 0:
             # Old curvature may be to blame: fresh curvature before giving up. Lanes that did move keep their step.
             fresh = self.preconditioner.build(objective, u, state.lanes)
@@ -91,6 +107,8 @@ class LBFGS:
         age = state.age + 1
         futile = state.futile if slow else 0
         if slow >= self.patience and age > self.patience:
+            if self.last_resort is not None:
+                return self._hand_over(objective, state, u, moved)
             curvature, age, slow = self.preconditioner.build(objective, u, state.lanes), 0, 0
             # Pairs from where P was another one mislead; where a fresh P has not helped, they know what it does not.
             memory = memory if futile else ()
@@ -114,6 +132,12 @@ class LBFGS:
             ),
         )
 
+    def _hand_over(self, objective: Objective, state: LBFGSState, u: Tensor, moved: Step) -> State:
+        """The last resort's state at ``u``, where this solver's last step led."""
+        assert self.last_resort is not None
+        begun = self.last_resort.init(objective, u, state.lanes, moved.evaluation)
+        return replace(begun, step_length=moved.length, trials=moved.trials)
+
     def _aim(self, objective: Objective, state: LBFGSState) -> LBFGSState:
         """Fill in direction and excess."""
 
@@ -121,6 +145,10 @@ class LBFGS:
             return objective.project(_two_loop(state, vector))
 
         direction = -inverse(state.gradient)
+        bound = state.curvature.bound
+        if bound is not None and not state.slow:
+            solved = state.curvature.solve(state.gradient)
+            return replace(state, direction=direction, excess=0.5 * bound * lane_dot(state.gradient, solved))
         if state.futile >= _FUTILE or bool((state.kkt <= max(self.tol, _CLOSE)).all()):
             tolerance = torch.full_like(state.value, 0.1)
             direction = newton_direction(

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from torchlogit.problem import Block
-from torchlogit.sampling import row_uniforms
+from torchlogit.sampling import sampled_rows
 
 # A block's sums are as long as all columns: a sparse block that stored fewer entries would spend its time adding them.
 _ENTRIES_PER_COLUMN = 16
@@ -27,10 +28,18 @@ class MemorySource:
         The rows, in order. All have the same columns.
     outputs : int, default=1
         Number of outputs times lanes that a block is evaluated for; wide outputs make for shorter blocks.
+    hashes : sequence of ndarray, optional
+        Those of the rows, where they are themselves a subsample: a smaller one is drawn from the same numbers.
     """
 
-    def __init__(self, parts: Block | Sequence[Block], outputs: int = 1) -> None:
+    def __init__(
+        self,
+        parts: Block | Sequence[Block],
+        outputs: int = 1,
+        hashes: Sequence[NDArray[np.float64]] | None = None,
+    ) -> None:
         self.parts = [parts] if isinstance(parts, Block) else list(parts)
+        self.hashes = hashes
         self.rows = sum(part.rows for part in self.parts)
         self.features = self.parts[0].features
         self.outputs = outputs
@@ -69,10 +78,14 @@ class MemorySource:
                 yield part.slice(start, min(start + step, part.rows))
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
-        """The rows whose hash is below ``fraction``, copied; at least one row if there is any."""
-        chosen = []
-        for part in self.parts:
-            uniforms = row_uniforms(seed, part.file, part.start, part.start + part.rows)
-            index = torch.from_numpy(np.flatnonzero(uniforms < fraction)).to(self.device)
-            chosen.append(part.take(index))
-        return MemorySource(chosen, self.outputs)
+        """The rows whose hash is below ``fraction``, copied.
+
+        Of a subsample the same rows are drawn as of all rows, as long as its own fraction was not smaller.
+        """
+        chosen, hashes = [], []
+        for i, part in enumerate(self.parts):
+            known = None if self.hashes is None else self.hashes[i]
+            index, below = sampled_rows(seed, part.file, part.start, part.rows, fraction, known)
+            chosen.append(part.take(torch.from_numpy(index).to(self.device)))
+            hashes.append(below)
+        return MemorySource(chosen, self.outputs, hashes)
