@@ -23,7 +23,8 @@ from torchlogit.purpose import Purpose
 _FORMAT = "torchlogit fit checkpoint"
 _NAME = re.compile(r"fit-(\d{6,})\.checkpoint")
 _ENCODER = "encoder.checkpoint"
-_PARTIAL = ".*.partial.checkpoint"
+_RESULT = "result.safetensors"
+_PARTIAL = ".*.partial.*"
 _KEPT = 2  # the one before stays until there is another
 _BAD_TREE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)
 
@@ -93,6 +94,16 @@ class FitCheckpoint:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def result(self) -> Path:
+        """Where whoever has fitted may put what it came to."""
+        return self.folder / _RESULT
+
+    @property
+    def finished(self) -> bool:
+        """Whether what is there is the end of the fit."""
+        return self._found is not None and bool(self._found["progress"]["finished"])
 
     # -- what is there ------------------------------------------------------------------------------------------
 

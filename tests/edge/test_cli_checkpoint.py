@@ -85,7 +85,7 @@ def arguments(table, folder):
     ("place", "number", "finds"),
     [
         ("encoder", 3, "there is no checkpoint in {} yet; starting from the beginning"),
-        ("block", 20, "going on from step 1 of the fit, as kept in {}"),
+        ("block", 6, "going on from step 0 of the fit, as kept in {}"),
         ("checkpoint", 9, "going on from the beginning of the fit, as kept in {}"),
         ("old", 5, "going on from the beginning of the fit, as kept in {}"),
         ("output", 1, "going on from the end of the fit, as kept in {}"),
@@ -103,18 +103,52 @@ def test_killed_and_run_again(table, reference, tmp_path, place, number, finds):
     assert figures(json.loads(outcome.out)) == reference[1]
     same_model(tmp_path / "model", reference[0])
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()) == [
-        "encoder.checkpoint", "fit", "fit", "lock",
+        "encoder.checkpoint", "fit", "fit", "lock", "result.safetensors",
     ]  # fmt: skip
 
 
-def test_run_again_after_its_end(table, reference, tmp_path):
-    """Restarted by whoever restarts whatever has ended: nothing is fitted again."""
-    for found in ("there is no checkpoint in {} yet; starting from the beginning",
-                  "going on from the end of the fit, as kept in {}"):  # fmt: skip
-        outcome = run(*arguments(table, tmp_path))
-        assert outcome.err == f"torchlogit: {found.format(tmp_path / 'kept')}\n"
+def test_run_again_after_its_end(table, reference, tmp_path, monkeypatch):
+    """Restarted by whoever restarts whatever has ended: nothing is read again."""
+    begun = "there is no checkpoint in {} yet; starting from the beginning"
+    ended = "going on from the end of the fit, as kept in {}"
+    words = arguments(table, tmp_path)
+
+    def again(found):
+        (tmp_path / "model").unlink(missing_ok=True)
+        outcome = run(*words)
+        assert outcome.err.splitlines()[0] == f"torchlogit: {found.format(tmp_path / 'kept')}"
         assert figures(json.loads(outcome.out)) == reference[1]
         same_model(tmp_path / "model", reference[0])
+        return outcome
+
+    first = again(begun)
+    with monkeypatch.context() as patch:
+        patch.setattr("torchlogit.cli.workflow.open_table", None)
+        assert json.loads(again(ended).out) == json.loads(first.out)
+        text = run(*[word for word in words if word != "--json"])
+        assert f"saved {tmp_path / 'model'}" in text.out
+    result = tmp_path / "kept" / "result.safetensors"
+    result.write_bytes(result.read_bytes()[:-5])
+    said = again(ended).err.splitlines()
+    assert len(said) == 2
+    assert said[1].startswith(f"torchlogit: {result} is cut short or damaged")
+    assert said[1].endswith(": measuring again")
+    assert run(*words, "--report", tmp_path / "page.html").code == 0
+    assert (tmp_path / "page.html").exists()
+
+
+def test_other_rows_to_measure_on(table, tmp_path):
+    """They are no part of the fit, which is not done again."""
+    frame = pd.read_csv(table)
+    words = [*arguments(table, tmp_path), "--test", tmp_path / "test.csv"]
+    accuracies = []
+    for rows in (slice(0, 500), slice(500, 1000), slice(500, 1000)):
+        frame[rows].to_csv(tmp_path / "test.csv", index=False)
+        outcome = run(*words)
+        accuracies.append(json.loads(outcome.out)["log_loss"])
+    assert accuracies[0] != accuracies[1]
+    assert accuracies[1] == accuracies[2]
+    assert "going on from the end of the fit" in outcome.err
 
 
 def test_without_resume_nothing_is_overwritten(table, tmp_path):
@@ -213,7 +247,7 @@ from torchlogit.cli import main
 from torchlogit.fit_checkpoint import FitCheckpoint
 
 FitCheckpoint._affordable = lambda self: True
-add, left = torchlogit.journal.SweepJournal.add, [20]
+add, left = torchlogit.journal.SweepJournal.add, [6]
 
 def added(self, total):
     add(self, total)
@@ -245,7 +279,7 @@ def test_terminated_it_says_how_to_go_on(table, reference, tmp_path):
 
 
 def test_interrupted_it_says_how_to_go_on(table, reference, tmp_path, monkeypatch):
-    add, left = SweepJournal.add, [20]
+    add, left = SweepJournal.add, [6]
 
     def added(self, total):
         add(self, total)

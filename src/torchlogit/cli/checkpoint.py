@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,16 @@ import torch
 from torchlogit._version import __version__
 from torchlogit.cli.guard import say, will_resume
 from torchlogit.encode import TableEncoder
+from torchlogit.errors import InputError
 from torchlogit.fit_checkpoint import FitCheckpoint, Pace
-from torchlogit.model_file import encoder_from, encoder_state
+from torchlogit.model_file import encoder_from, encoder_state, read, save
 from torchlogit.plain import plain, restored
 from torchlogit.purpose import FileMark, Purpose
 from torchlogit.sources.files import expand, fingerprint
 from torchlogit.table import Table
 
 if TYPE_CHECKING:
-    from torchlogit.cli.workflow import FitRequest
+    from torchlogit.cli.workflow import FitReport, FitRequest
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,36 @@ def purpose_of(request: FitRequest) -> Purpose:
 def _mark(path: Path) -> FileMark:
     found = path.stat()
     return FileMark(str(path.resolve()), found.st_size, found.st_mtime_ns, fingerprint(path))
+
+
+def finished(checkpoint: FitCheckpoint, request: FitRequest) -> FitReport | None:
+    """What an earlier run came to, if it came to its end: nothing is read then."""
+    if not (checkpoint.finished and checkpoint.result.exists()):
+        return None
+    from torchlogit.cli.workflow import FitReport
+
+    try:
+        file = read(checkpoint.result)
+    except InputError as error:
+        say(f"{error}: measuring again")
+        return None
+    notes = dict(file.notes)
+    remarks, tested = notes.pop("remarks"), notes.pop("tested")
+    if tested != _tested(request):
+        return None
+    return FitReport(file.model, notes["figures"], notes, tuple(remarks), None)
+
+
+def keep_finished(checkpoint: FitCheckpoint, request: FitRequest, report: FitReport) -> None:
+    """Have the same command give the same result at once; without this it would be measured again, no more."""
+    with suppress(OSError):
+        notes = {**report.notes, "remarks": list(report.remarks), "tested": _tested(request)}
+        save(report.model, checkpoint.result, notes=notes)
+
+
+def _tested(request: FitRequest) -> list[Any]:
+    """The files that were measured on, by their marks."""
+    return [list(astuple(_mark(path))) for path in expand(request.test)] if request.test else []
 
 
 def learned_encoder(rows: Table, checkpoint: FitCheckpoint | None) -> TableEncoder:

@@ -63,7 +63,7 @@ def fit(
       torchlogit fit iris.csv --target species --positive setosa --json
       torchlogit fit big.parquet --target spam --checkpoint big.fit --resume
     """
-    from torchlogit.cli.checkpoint import Checkpointing, opened
+    from torchlogit.cli.checkpoint import Checkpointing, finished, keep_finished, opened
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
@@ -83,11 +83,14 @@ def fit(
     share = 0.2 if test_size is None else test_size
     request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
     with Waiting() as waiting, opened(kept, request) as keeper:
-        done = fit_table(request, waiting, keeper)
-        if report is not None:
+        done = None if keeper is None or report is not None else finished(keeper, request)
+        done = done or fit_table(request, waiting, keeper)
+        if report is not None and done.measured is not None:
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
-    save(done.model, output, notes=done.notes)
+        save(done.model, output, notes=done.notes)
+        if keeper is not None:
+            keep_finished(keeper, request, done)
     _print(done, request, output, report, as_json)
 
 
@@ -130,13 +133,16 @@ def _print(report: FitReport, request: FitRequest, output: Path, page: Path | No
 
 
 def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
+    import numpy as np
+
     from torchlogit.cli.labels import label_text
     from torchlogit.cli.show import percent
+    from torchlogit.cli.workflow import classifier_of
 
     figures = report.figures
-    shares = report.labels.shares
+    shares, classes = np.asarray(report.notes["shares"]), classifier_of(report.model).classes_
     order = shares.argsort()[::-1] if shares.size > 2 else range(shares.size)
-    told = [f"{label_text(report.labels.classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
+    told = [f"{label_text(classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
     more = f" and {shares.size - 6} more" if shares.size > 6 else ""
     files = ", ".join(request.data[:3]) + (" ..." if len(request.data) > 3 else "")
     out.print(

@@ -52,11 +52,11 @@ class FitReport:
     """A fitted model with everything that is told about it."""
 
     model: LogisticRegression | Pipeline
-    labels: Labels
     figures: dict[str, Any]  # flat: what --json prints
     notes: dict[str, Any]  # what the model file keeps
     remarks: tuple[str, ...]
-    measured: tuple[Table, Labels, bool]  # rows to report on, their labels, and whether the fit has seen some of them
+    # Rows to report on, their labels, and whether the fit has seen some of them; None where no rows were read.
+    measured: tuple[Table, Labels, bool] | None
 
 
 def classifier_of(model: LogisticRegression | Pipeline) -> LogisticRegression:
@@ -129,7 +129,7 @@ def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint |
         notes["test_size"] = request.test_size
     report["seconds_total"] = time.perf_counter() - began
     notes["figures"] = report
-    return FitReport(model, kept, report, notes, tuple(remarks), measured)
+    return FitReport(model, report, notes, tuple(remarks), measured)
 
 
 def _hints(model: LogisticRegression | Pipeline) -> list[str]:
