@@ -1,7 +1,8 @@
 """kill -9 at random moments of real runs: ``python tests/edge/kill_at_random.py [--times 20] [--seed 0]``.
 
 Not part of the tests, since it takes minutes. A third of the moments are drawn from the time that an undisturbed run
-takes, a third from the time that it learns its encoder, and a third are the next checkpoint that is being written.
+learns its encoder, a third from the time after that (passes over the rows, mostly), and a third are the next
+checkpoint that is being written after such a moment.
 Every killed run is followed by one with ``--resume``, whose model must hold the bits of the undisturbed run's.
 """
 
@@ -73,14 +74,13 @@ class Runs:
 
 def wait_for(moment: str, folder: Path, running: subprocess.Popen[str], seconds: float) -> None:
     """Return at the moment, or when the process has ended before it."""
-    while moment == "the encoder's pass" and running.poll() is None and not (folder / "kept" / "lock").exists():
+    begins = "lock" if moment == "the encoder's pass" else "encoder.checkpoint"
+    while running.poll() is None and not (folder / "kept" / begins).exists():
         time.sleep(0.0002)
     until = time.monotonic() + seconds
     while running.poll() is None:
-        if moment == "a checkpoint write":
-            if time.monotonic() >= until and any(folder.glob("kept/.*.partial.checkpoint")):
-                return
-        elif time.monotonic() >= until:
+        writing = moment != "a checkpoint write" or any(folder.glob("kept/.*.partial.checkpoint"))
+        if writing and time.monotonic() >= until:
             return
         time.sleep(0.0002)
 
@@ -120,14 +120,14 @@ def main() -> None:
                 time.sleep(0.001)
         whole = time.monotonic() - began
         print(f"an undisturbed run: {whole:.1f} s; it learns its encoder from {marks['lock']:.1f} s on, for "
-              f"{marks['encoder'] - marks['lock']:.1f} s")  # fmt: skip
+              f"{marks['encoder'] - marks['lock']:.1f} s", flush=True)  # fmt: skip
         seen: Counter[str] = Counter()
         for number in range(given.times):
-            moment = ("any", "the encoder's pass", "a checkpoint write")[number % 3]
-            learning = (0.0, marks["encoder"] - marks["lock"])
-            first, last = {"any": (0.0, whole), "the encoder's pass": learning}.get(moment, (marks["encoder"], whole))
+            moment = ("a pass of the fit", "the encoder's pass", "a checkpoint write")[number % 3]
+            learning, fitting = marks["encoder"] - marks["lock"], whole - marks["encoder"]
+            last = learning if moment == "the encoder's pass" else fitting
             name = f"run {number}"
-            seconds = rng.uniform(first, last)
+            seconds = rng.uniform(0, last)
             while True:
                 with runs.start(name) as running:
                     wait_for(moment, place / name, running, seconds)
