@@ -23,8 +23,8 @@ from torchlogit.purpose import Purpose
 _FORMAT = "torchlogit fit checkpoint"
 _NAME = re.compile(r"fit-(\d{6,})\.checkpoint")
 _ENCODER = "encoder.checkpoint"
-_RESULT = "result.safetensors"
-_PARTIAL = ".*.partial.*"
+_RESULT = "result.checkpoint"
+_PARTIAL = ".*.partial.checkpoint"
 _KEPT = 2  # the one before stays until there is another
 _BAD_TREE = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)
 

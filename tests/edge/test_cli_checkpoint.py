@@ -103,7 +103,7 @@ def test_killed_and_run_again(table, reference, tmp_path, place, number, finds):
     assert figures(json.loads(outcome.out)) == reference[1]
     same_model(tmp_path / "model", reference[0])
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()) == [
-        "encoder.checkpoint", "fit", "fit", "lock", "result.safetensors",
+        "encoder.checkpoint", "fit", "fit", "lock", "result.checkpoint",
     ]  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_run_again_after_its_end(table, reference, tmp_path, monkeypatch):
         assert json.loads(again(ended).out) == json.loads(first.out)
         text = run(*[word for word in words if word != "--json"])
         assert f"saved {tmp_path / 'model'}" in text.out
-    result = tmp_path / "kept" / "result.safetensors"
+    result = tmp_path / "kept" / "result.checkpoint"
     result.write_bytes(result.read_bytes()[:-5])
     said = again(ended).err.splitlines()
     assert len(said) == 2
