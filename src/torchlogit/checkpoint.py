@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torchlogit.files import replacing
 from torchlogit.plain import plain, restored
 
 _FORMAT = "torchlogit checkpoint"
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass
@@ -63,16 +65,12 @@ class Checkpoint:
     def write(self, tree: dict[str, Any]) -> None:
         """Replace the file."""
         began = time.monotonic()
-        tensors: dict[str, torch.Tensor] = {}
         try:
-            text = json.dumps(plain(tree, tensors), allow_nan=False)
+            write_tree(self.path, tree, _FORMAT)
         except TypeError as error:
             raise ValueError(
                 f"the state cannot be kept in a checkpoint ({error}): use an optimizer and a scheduler of torch.optim"
             ) from None
-        content = serialised(tensors, metadata={"format": _FORMAT, "version": _VERSION, "state": text})
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(content)
         self._last = time.monotonic()
         self._cost = self._last - began
 
@@ -84,15 +82,53 @@ class Checkpoint:
         InputError
             If the file is damaged or something else.
         """
-        try:
-            with safe_open(Path(self.path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT or metadata.get("version") != _VERSION:
-                    raise InputError(f"{self.path} is not a checkpoint of this version; name another file")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            state: dict[str, Any] = restored(json.loads(metadata["state"]), tensors)
-        except InputError:
-            raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path} is no checkpoint, or damaged ({error}); delete it or name another") from None
-        return state
+        return read_tree(self.path, _FORMAT)
+
+
+def write_tree(path: str | os.PathLike[str], tree: dict[str, Any], kind: str) -> None:
+    """Write a tree of plain values and tensors to a file of a kind, whole or not at all.
+
+    Raises
+    ------
+    TypeError
+        If the tree holds anything else.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(plain(tree, tensors), allow_nan=False)
+    metadata = {"format": kind, "version": _VERSION, "state": text, "sha256": _digest(text, tensors)}
+    content = serialised(tensors, metadata=metadata)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_tree(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """What `write_tree` was given.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or something else.
+    """
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != kind or metadata.get("version") != _VERSION:
+                raise InputError(f"{path} is not a checkpoint of this version; name another file")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if metadata["sha256"] != _digest(metadata["state"], tensors):
+            raise InputError(f"{path} is damaged (its checksum does not fit); delete it or name another")
+        state: dict[str, Any] = restored(json.loads(metadata["state"]), tensors)
+    except InputError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no checkpoint, or damaged ({error}); delete it or name another") from None
+    return state
+
+
+def _digest(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

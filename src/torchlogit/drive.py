@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Progress:
+class LaneProgress:
     """The best a lane has seen, and for how long it has seen nothing better."""
 
     value: float = math.inf
@@ -56,7 +57,7 @@ class _Progress:
 
 
 @dataclass(slots=True)
-class _Held:
+class HeldCertificate:
     """A certificate that holds: since which step, and its latest outcome."""
 
     first: int
@@ -84,10 +85,28 @@ class Run:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     state: State | None = None
     iterations: int = 0
-    progress: dict[int, _Progress] = field(default_factory=dict)
-    held: dict[int, _Held] = field(default_factory=dict)
+    progress: dict[int, LaneProgress] = field(default_factory=dict)
+    held: dict[int, HeldCertificate] = field(default_factory=dict)
     distant: dict[int, int] = field(default_factory=dict)  # states of a lane whose small numbers meant nothing
     overlapping: set[int] = field(default_factory=set)  # lanes proven not to be separated
+    reached: Callable[[], None] | None = None  # called when ``state`` is a new one, before it is judged
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the loop goes on from, as it is now."""
+        return {
+            "outcomes": dict(self.outcomes),
+            "state": self.state,
+            "iterations": self.iterations,
+            "progress": {lane: replace(progress) for lane, progress in self.progress.items()},
+            "held": {lane: replace(held) for lane, held in self.held.items()},
+            "distant": dict(self.distant),
+            "overlapping": sorted(self.overlapping),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Stand where `snapshot` was taken."""
+        for name, value in snapshot.items():
+            setattr(self, name, set(value) if name == "overlapping" else value)
 
     def unpenalised(self, lane: int) -> bool:
         """Whether nothing but the rows bends the lane's objective."""
@@ -102,15 +121,15 @@ class Run:
         return ended
 
 
-def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
+def iterate(run: Run, start: Tensor | None) -> Iterator[tuple[State, Record]]:
     """Step until every lane has ended.
 
     Parameters
     ----------
     run : Run
         Receives the outcomes.
-    start : Tensor of shape (L, K, D)
-        Standardised units.
+    start : Tensor of shape (L, K, D), optional
+        Standardised units; None goes on from the run's state.
 
     Yields
     ------
@@ -121,9 +140,12 @@ def iterate(run: Run, start: Tensor) -> Iterator[tuple[State, Record]]:
     """
     objective, solver = run.objective, run.solver
     clock = _Clock(objective)
-    state = _begin(run, objective.project(start))
+    state = run.state if start is None else _begin(run, objective.project(start))
+    assert state is not None
     while True:
-        run.state = state
+        new, run.state = state is not run.state, state
+        if new and run.reached is not None:
+            run.reached()
         keep = torch.ones(state.lanes.shape[0], dtype=torch.bool, device=state.u.device)
         for i, lane in enumerate(state.lanes.tolist()):
             outcome = _judge(run, state, i, lane)
@@ -187,7 +209,7 @@ def _judge(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     distant = small and not is_local(objective, state, i)
     if small and not distant:
         ended = _separated(run, state, i, lane)
-        run.held[lane] = _Held(steps, _outcome(state, i, steps, Status.CONVERGED))
+        run.held[lane] = HeldCertificate(steps, _outcome(state, i, steps, Status.CONVERGED))
         return ended or _polished(run, state, i, run.held[lane])
     if distant:
         run.distant[lane] = run.distant.get(lane, 0) + 1
@@ -202,7 +224,7 @@ def _is_small(state: State, i: int, tol: float) -> bool:
     return float(state.kkt[i]) <= tol and float(state.excess[i]) <= 0.1 * tol * float(state.value[i])
 
 
-def _polished(run: Run, state: State, i: int, held: _Held) -> Outcome | None:
+def _polished(run: Run, state: State, i: int, held: HeldCertificate) -> Outcome | None:
     """End a certified lane when its coefficients have settled too."""
     tol, steps = run.options.tol, run.iterations
     held.outcome = _outcome(state, i, steps, Status.CONVERGED)
@@ -213,7 +235,7 @@ def _polished(run: Run, state: State, i: int, held: _Held) -> Outcome | None:
 def _unfinished(run: Run, state: State, i: int, lane: int, distant: bool) -> Outcome | None:
     """End a lane without a certificate when nothing moves any more or the budget is used up."""
     steps = run.iterations
-    moving = run.progress.setdefault(lane, _Progress()).see(float(state.value[i]), float(state.kkt[i]))
+    moving = run.progress.setdefault(lane, LaneProgress()).see(float(state.value[i]), float(state.kkt[i]))
     stuck = bool(state.stalled[i]) or not moving
     if steps < run.options.max_iter and not stuck:
         return None

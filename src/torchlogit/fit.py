@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from torchlogit.drive import Outcome, Run, iterate
+from torchlogit.errors import InputError
+from torchlogit.journal import NoJournal
+from torchlogit.keeping import Keeper, Progress
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import Loss
-from torchlogit.moments import column_moments, find_non_finite
+from torchlogit.moments import Moments, column_moments, find_non_finite
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
 from torchlogit.plan import Choice, Plan, WarmStart, choose, kernel_for
@@ -72,25 +75,27 @@ class Fit:
     options : FitOptions
     column_name : callable, optional
         Names a column ``0 .. p - 1`` in messages.
+    keeper : Keeper, optional
+        Keeps the progress, and may know some already.
     """
 
     def __init__(
-        self, problem: Problem, options: FitOptions, column_name: Callable[[int], str] | None = None
+        self,
+        problem: Problem,
+        options: FitOptions,
+        column_name: Callable[[int], str] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.problem, self.options = problem, options
+        self.problem, self.options, self.keeper = problem, options, keeper
         self.column_name = column_name or (lambda j: f"x{j}")
-        self.trace = Trace()
         source = problem.source
+        known = None if keeper is None else keeper.recall(source.device)
+        self.trace = Trace(() if known is None else known.trace)
         self.effort = Effort(source.rows)
         name, reason = problem.kernel, "as asked"
         if name == "auto":
             name, reason = kernel_for(source, problem.loss, len(problem.penalties))
-        try:
-            with sparing_threads(source, problem.loss.outputs, compiled=name == "numba"):
-                moments = column_moments(source, len(problem.penalties), compiled=name == "numba")
-        except FloatingPointError:
-            raise _name_non_finite(source) from None
-        self.effort.passes += 1.0
+        moments = self._moments(compiled=name == "numba") if known is None else known.moments
         kernel = KERNELS[name](problem.loss, moments.kernel_frame(problem.fit_intercept, source))
         self.objective = Objective(
             source,
@@ -101,12 +106,68 @@ class Fit:
             self.effort,
             problem.has_offset,
             problem.prior,
+            NoJournal() if keeper is None else keeper.journal,
         )
         may_warm = problem.start is None and options.max_iter > 0
         with sparing_threads(source, problem.loss.outputs, compiled=name == "numba"):
             self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
         null = _null_value(self._choice, self.objective)
         self.run = Run(self.objective, self._choice.solver, options, null_value=null)
+        self._begun = None if known is None else known.start
+        if keeper is not None:
+            self.run.reached = self._keep
+            self._go_on(known)
+
+    def _moments(self, *, compiled: bool) -> Moments:
+        source = self.problem.source
+        try:
+            with sparing_threads(source, self.problem.loss.outputs, compiled=compiled):
+                moments = column_moments(source, len(self.problem.penalties), compiled=compiled)
+        except FloatingPointError:
+            raise _name_non_finite(source) from None
+        self.effort.passes += 1.0
+        return moments
+
+    def _go_on(self, known: Progress | None) -> None:
+        """Stand where the progress was kept, or keep the first of it."""
+        if known is None:
+            self._keep()
+        elif known.plan != repr(self.plan):
+            raise InputError(
+                "the checkpoint belongs to a fit that was planned otherwise:"
+                f" {' '.join(known.plan.split())} then, {' '.join(repr(self.plan).split())} now; start a new one"
+            )
+        else:
+            effort = self.effort
+            effort.passes, effort.rows, effort.nbytes, effort.seconds = known.effort
+            self._learned.update(known.learned or {})
+            if known.run is not None:
+                self.run.restore(known.run)
+
+    @property
+    def _learned(self) -> dict[int, Tensor]:
+        """What the preconditioner keeps from one build to the next; nothing where it keeps nothing."""
+        learned: dict[int, Tensor] = getattr(getattr(self.run.solver, "preconditioner", None), "learned", {})
+        return learned
+
+    def _keep(self, *, finished: bool = False) -> None:
+        """Hand the progress over to whoever keeps it."""
+        if self.keeper is None:
+            return
+        begun = finished or self.run.state is not None
+        effort = self.effort
+        self.keeper.keep(
+            Progress(
+                plan=repr(self.plan),
+                moments=self.objective.moments,
+                effort=(effort.passes, effort.rows, effort.nbytes, effort.seconds),
+                start=None if begun else self._begun,
+                run=self.run.snapshot() if begun else None,
+                learned=dict(self._learned),
+                trace=tuple(dict(record) for record in self.trace),
+                finished=finished,
+            )
+        )
 
     @property
     def plan(self) -> Plan:
@@ -116,18 +177,27 @@ class Fit:
     def steps(self) -> Iterator[tuple[State, Record]]:
         """The driver's own generator; every record also goes to ``trace``."""
         driver: Iterator[tuple[State, Record]] | None = None
+        if len(self.run.outcomes) == self.objective.lanes:  # it had been finished when it was kept
+            return
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
             compiled = self.plan.kernel == "numba"
             with torch.no_grad(), sparing_threads(self.problem.source, self.problem.loss.outputs, compiled=compiled):
-                driver = driver or iterate(self.run, self._start())
+                driver = driver or iterate(self.run, self._start() if self.run.state is None else None)
                 following = next(driver, None)
             if following is None:
+                self._keep(finished=True)
                 return
             self.trace.append(following[1])
             yield following
 
     def _start(self) -> Tensor:
+        if self._begun is None:
+            self._begun = self._first_point()
+            self._keep()
+        return self._begun
+
+    def _first_point(self) -> Tensor:
         objective = self.objective
         if self.problem.start is not None:
             start = self.problem.start.to(objective.source.device, torch.float64)

@@ -115,7 +115,7 @@ def save(model: Any, path: str | os.PathLike[str], *, notes: Mapping[str, Any] |
     document: dict[str, Any] = {
         "steps": [name for name, _ in model.steps] if isinstance(model, Pipeline) else [],
         "classifier": _classifier_state(classifier, arrays),
-        "encoder": None if encoder is None else _encoder_state(encoder, arrays),
+        "encoder": None if encoder is None else encoder_state(encoder, arrays),
         "notes": dict(notes or {}),
     }
     text = json.dumps(plain(document), allow_nan=False, ensure_ascii=True, sort_keys=True)
@@ -362,7 +362,8 @@ def _array(arrays: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.floa
 # -- the encoder ----------------------------------------------------------------------------------------------------
 
 
-def _encoder_state(encoder: TableEncoder, arrays: Arrays) -> dict[str, Any]:
+def encoder_state(encoder: TableEncoder, arrays: Arrays) -> dict[str, Any]:
+    """What an encoder has learned, as values for `plain`; what is long goes into ``arrays``."""
     columns = []
     for j, (encoding, decision) in enumerate(zip(encoder._encodings, encoder.decisions_, strict=True)):
         columns.append(
@@ -386,7 +387,8 @@ def _learned(encoding: Encoding, name: str, arrays: Arrays) -> dict[str, Any]:
     return {f.name: getattr(encoding, f.name) for f in dataclasses.fields(encoding) if f.init}  # type: ignore[arg-type]
 
 
-def _encoder(state: dict[str, Any], arrays: Arrays) -> TableEncoder:
+def encoder_from(state: dict[str, Any], arrays: Arrays) -> TableEncoder:
+    """The inverse of `encoder_state`; raises all kinds of errors where the state is not one."""
     kinds = state["kinds"]
     if kinds is not None and not set(_an(dict, kinds, "kinds").values()) <= set(KINDS):
         raise ValueError("unknown kinds of columns")
@@ -467,7 +469,7 @@ def _model(document: dict[str, Any], arrays: Arrays) -> LogisticRegression | Pip
         raise ValueError("impossible names of steps")
     if document["encoder"] is None:
         return Pipeline([(names[0], classifier)]) if names else classifier
-    encoder = _encoder(document["encoder"], arrays)
+    encoder = encoder_from(document["encoder"], arrays)
     if len(encoder.feature_columns_) != classifier.n_features_in_:
         raise ValueError("an encoder that does not fit the coefficients")
     return Pipeline([(names[0], encoder), (names[1], classifier)])

@@ -15,10 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from torchlogit.journal import NoJournal, Sweep
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.moments import Moments
@@ -115,6 +117,8 @@ class Objective:
         Whether the rows carry offsets.
     prior : Quadratic, optional
         Stands for rows seen before, the same for all lanes.
+    journal : NoJournal, optional
+        Told what sweeps over the rows add up, and asked what is known already.
     """
 
     source: Source
@@ -125,6 +129,7 @@ class Objective:
     effort: Effort
     has_offset: bool = False
     prior: Quadratic | None = None
+    journal: NoJournal = field(default_factory=NoJournal)
     coordinates: Coordinates = field(init=False)
     relative: Coordinates = field(init=False)  # the lanes' units as the kernel's frame sees them
     bridge: Coordinates = field(init=False)  # and as the prior's frame does
@@ -220,17 +225,29 @@ class Objective:
         """What sums are divided by, ``(M,)``."""
         return stats.weight if self.prior is None else stats.weight + self.prior.weight
 
-    def _sweep(self, function: Callable[[Block], RowStats], rows: int | None = None) -> RowStats:
+    def _sweep(
+        self, function: Callable[[Block], RowStats], *asked: object, rows: int | None = None, partly: bool = True
+    ) -> RowStats:
+        """Add up ``function`` of all blocks; ``asked`` is all that it depends on beside the rows."""
         started = time.perf_counter()
-        total: RowStats | None = None
-        for block in self.source.blocks(rows or self.kernel.block_rows):
-            stats = function(block)
-            total = stats if total is None else total + stats
-        assert total is not None
+        rows = rows or self.kernel.block_rows
+        total = self._own_sums(function, rows, self.journal.open(*asked, rows, partly=partly))
         self.effort.seconds += time.perf_counter() - started
         self.effort.passes += self.source.rows / self.effort.total_rows
         self.effort.rows += self.source.rows
         self.effort.nbytes += self.source.nbytes
+        return total
+
+    def _own_sums(self, function: Callable[[Block], RowStats], rows: int | None, known: Sweep) -> RowStats:
+        """The sums of this process's rows, of which the journal may know some."""
+        total = known.total
+        if not known.whole:
+            for block in _blocks_from(self.source, rows, known.blocks):
+                stats = function(block)
+                total = stats if total is None else total + stats
+                self.journal.add(total)
+            self.journal.close()
+        assert total is not None
         return total
 
     def value_gradient(self, u: Tensor, lanes: Tensor) -> Evaluation:
@@ -244,7 +261,7 @@ class Objective:
             The lane that each point belongs to.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes), "gradient", theta, lanes)
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
         ridge = self.ridge[lanes][:, None] if self.lanes > 1 else self.ridge[:, None]
         coefficients = u[..., :-1]
@@ -287,7 +304,7 @@ class Objective:
                     curvature = kept[i]
                 return kernel.curvature_product(block, theta, along, lanes, curvature)
 
-            stats = self._sweep(block_product)
+            stats = self._sweep(block_product, "product", theta, along, lanes, partly=kept is None)
             assert stats.product is not None
             total = self._total(stats)[:, None, None]
             bent = self._pull(stats.product / total, lanes)
@@ -303,10 +320,10 @@ class Objective:
         """Second derivative, ``(M, K * D, K * D)``."""
         theta = self._push(u, lanes)
         rows = max(2048, 2 * self.width, _GRAM_BLOCK // self.width)
-        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), rows)
+        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), "gram", theta, lanes, rows=rows)
         assert stats.gram is not None
         total = self._total(stats)[:, None, None]
-        gram = self._pull_twice(stats.gram.div_(total), lanes, self.relative)
+        gram = self._pull_twice(stats.gram / total, lanes, self.relative)
         if self.prior is not None:
             gram = gram + self._pull_twice(self.prior.matrix() / total, lanes, self.bridge)
         ridge = torch.cat([self.ridge, torch.zeros_like(self.ridge[:, :1])], 1)[lanes].repeat(1, self.outputs)
@@ -328,7 +345,7 @@ class Objective:
     def hessian_diagonal(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Diagonal of the second derivative, ``(M, K, D)``."""
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         diagonal = _pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -351,7 +368,7 @@ class Objective:
             What is to be subtracted from the standardised columns; zero without an intercept.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         spread, centre, own = self._spread(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -439,6 +456,14 @@ def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
     """Lanes' units as a frame sees them."""
     centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
     return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
+
+
+def _blocks_from(source: Source, rows: int | None, first: int) -> Iterator[Block]:
+    """Blocks without the first ones, which a source with ``blocks_from(rows, first)`` need not read."""
+    if first and hasattr(source, "blocks_from"):
+        chosen: Iterator[Block] = source.blocks_from(rows, first)
+        return chosen
+    return islice(source.blocks(rows), first, None)
 
 
 def _written_out(row: Block) -> Block:

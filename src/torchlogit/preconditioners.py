@@ -370,6 +370,11 @@ class GramEigenbasis:
     name: str = "class curvatures in the eigenbasis of the Gram matrix"
     _basis: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)  # by lane
 
+    @property
+    def learned(self) -> dict[int, Tensor]:
+        """What is not built anew at every point, for whoever keeps a fit."""
+        return self._basis
+
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> EigenbasisInverse:
         """At ``u``."""
         sample = objective.on(self.sample)

@@ -60,7 +60,12 @@ class Prepared:
         """The fit, before its first step; a value that is not finite is named."""
         names = self.columns
         try:
-            return Fit(self.problem, self.options, None if names is None else lambda j: str(names[j]))
+            return Fit(
+                self.problem,
+                self.options,
+                None if names is None else lambda j: str(names[j]),
+                getattr(estimator, "_keeper", None),  # the command line's checkpoint
+            )
         except NonFiniteError as error:
             raise _non_finite_message(estimator, self.features, names, error) from None
 

@@ -13,19 +13,21 @@ from typing import Any
 
 
 def main() -> None:
-    """Run the command line; exits with 0 (fine), 2 (bad input or usage) or 130 (interrupted)."""
+    """Run the command line; exits with 0 (fine), 2 (bad input or usage), 130 (interrupted) or 143 (terminated)."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)
     from torchlogit.cli.application import run
 
     run()
 
 
-def leave(*_: object) -> None:
+def leave(number: int, *_: object) -> None:
     """Ctrl-C before a command has begun: an exception might turn up anywhere, and there is nothing to clean up."""
     with suppress(OSError):
-        os.write(2, b"torchlogit: interrupted; nothing was written\n")
-    os._exit(130)
+        os.write(2, b"torchlogit: %b; nothing was written\n" % (b"terminated" if number == 15 else b"interrupted"))
+    os._exit(128 + number)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
 from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
-from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, say
+from torchlogit.cli.guard import OneSentence, exit_code, guarded, interruption, say
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.predict import predict
 
@@ -54,16 +54,17 @@ def _root(
 
 
 def run() -> None:
-    """Run the command line; exits with 0 (fine), 2 (bad input or usage) or 130 (interrupted)."""
+    """Run the command line; exits with 0 (fine), 2 (bad input or usage), 130 (interrupted) or 143 (terminated)."""
     sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
     try:
         app()
-    except KeyboardInterrupt:
-        say(interruption())
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        say(interruption(interrupt))
+        sys.exit(exit_code(interrupt))
     finally:
         # All that is left to interrupt is the interpreter's own end, which would answer with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _steady(stream: Any) -> Any:

@@ -48,6 +48,9 @@ def fit(
     memory: o.Memory = None,
     cache: o.Cache = None,
     on_bad_row: o.OnBadRow = "error",
+    checkpoint: o.Checkpoint = None,
+    resume: o.Resume = False,
+    checkpoint_minutes: o.CheckpointMinutes = 5.0,
     as_json: o.AsJson = False,
 ) -> None:
     """Fit a model to a table and write it to a file.
@@ -63,13 +66,18 @@ def fit(
       torchlogit fit "part-*.parquet" --target spam --drop id -o spam.safetensors
       torchlogit fit iris.csv --target species --positive setosa --json
       torchlogit fit "part-*.parquet" --target spam --memory 2GB --on-bad-row skip
+      torchlogit fit big.parquet --target spam --checkpoint big.fit --resume
     """
     from torchlogit.cli.guard import say
+    from torchlogit.cli.checkpoint import Checkpointing, finished, keep_finished, opened
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
     from torchlogit.model_file import save
 
+    if resume and checkpoint is None:
+        raise typer.BadParameter("name the folder with --checkpoint DIR", param_hint="'--resume'")
+    kept = None if checkpoint is None else Checkpointing(checkpoint, resume, checkpoint_minutes)
     if test and test_size:
         raise typer.BadParameter("--test names the rows to measure on", param_hint="'--test-size'")
     check_writable(output, [*data, *(test or [])])
@@ -81,12 +89,15 @@ def fit(
     table = replace(table, memory=memory, cache=cache, on_bad_row=on_bad_row)
     share = 0.2 if test_size is None else test_size
     request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
-    with Waiting() as waiting:
-        done = fit_table(request, waiting)
-        if report is not None:
+    with Waiting() as waiting, opened(kept, request) as keeper:
+        done = None if keeper is None or report is not None else finished(keeper, request)
+        done = done or fit_table(request, waiting, keeper)
+        if report is not None and done.measured is not None:
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
-    save(done.model, output, notes=done.notes)
+        save(done.model, output, notes=done.notes)
+        if keeper is not None:
+            keep_finished(keeper, request, done)
     for remark in done.skipped:
         say(remark)
     _print(done, request, output, report, as_json)
@@ -131,13 +142,16 @@ def _print(report: FitReport, request: FitRequest, output: Path, page: Path | No
 
 
 def _print_rows(out: Console, report: FitReport, request: FitRequest) -> None:
+    import numpy as np
+
     from torchlogit.cli.labels import label_text
     from torchlogit.cli.show import percent
+    from torchlogit.cli.workflow import classifier_of
 
     figures = report.figures
-    shares = report.labels.shares
+    shares, classes = np.asarray(report.notes["shares"]), classifier_of(report.model).classes_
     order = shares.argsort()[::-1] if shares.size > 2 else range(shares.size)
-    told = [f"{label_text(report.labels.classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
+    told = [f"{label_text(classes[k])} {percent(float(shares[k]))}" for k in list(order)[:6]]
     more = f" and {shares.size - 6} more" if shares.size > 6 else ""
     files = ", ".join(request.data[:3]) + (" ..." if len(request.data) > 3 else "")
     out.print(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 from typer.core import TyperGroup
@@ -18,12 +18,24 @@ from typer.core import TyperGroup
 from torchlogit.cli import leave
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 _promised: dict[Path, object] = {}  # what a command is to write, and how it was found
+_kept: list[Resumable] = []  # what a command goes on from another time
 
 # The class of errors in how a command was called: Typer brings click under its own name in some versions.
 _UsageError: Any = typer.BadParameter.__base__
+
+
+class Resumable(Protocol):
+    """A folder that may hold a checkpoint."""
+
+    folder: Path
+    written: bool
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, with which batch systems end a process: as good a reason to leave as Ctrl-C."""
 
 
 class OneSentence(TyperGroup):
@@ -59,13 +71,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         from torchlogit.errors import InputError
 
         _promised.clear()
+        _kept.clear()
         try:
             with _interruptible():
                 command(*arguments, **options)
                 sys.stdout.flush()
-        except KeyboardInterrupt:
-            say(interruption())
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            say(interruption(interrupt))
+            raise typer.Exit(exit_code(interrupt)) from None
         except BrokenPipeError as error:  # the reader of a pipe (head, less) has seen enough
             if error.filename:
                 say(_sentence(error))
@@ -76,7 +89,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             say(str(error))
             raise typer.Exit(BAD_INPUT) from None
         except OSError as error:
-            say(_sentence(error))
+            say("; ".join(filter(None, [_sentence(error), _how_to_go_on()])))
             if not error.filename:
                 _let_go(sys.stdout)
             raise typer.Exit(BAD_INPUT) from None
@@ -89,15 +102,21 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is an exception while a command runs, and nothing once it has ended: it would only be a traceback."""
-    ours = signal.getsignal(signal.SIGINT) is leave
+    """Signals are exceptions while a command runs, and nothing once it has ended: they would only be a traceback."""
+    handlers: dict[signal.Signals, Callable[..., Any]]
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminated}
+    ours = [number for number in handlers if signal.getsignal(number) is leave]
     try:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ours:
+            signal.signal(number, handlers[number])
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _terminated(*_: object) -> None:
+    raise TerminatedError
 
 
 def will_write(path: Path) -> None:
@@ -105,10 +124,29 @@ def will_write(path: Path) -> None:
     _promised[path] = _looks(path)
 
 
-def interruption() -> str:
-    """What to say of an interruption: which files it came too late for."""
+def will_resume(checkpoint: Resumable) -> None:
+    """Have an interruption say how to go on."""
+    _kept.append(checkpoint)
+
+
+def exit_code(interrupt: BaseException) -> int:
+    """The shell's convention: 128 and the signal's number."""
+    return TERMINATED if isinstance(interrupt, TerminatedError) else INTERRUPTED
+
+
+def interruption(interrupt: BaseException | None = None) -> str:
+    """What to say of an interruption: which files it came too late for, and how to go on."""
+    how = "terminated" if isinstance(interrupt, TerminatedError) else "interrupted"
     written = [str(path) for path, before in _promised.items() if _looks(path) != before]
-    return f"interrupted; written before that: {', '.join(written)}" if written else "interrupted; nothing was written"
+    if written:
+        return f"{how}; written before that: {', '.join(written)}"
+    return f"{how}; {_how_to_go_on() or 'nothing was written'}"
+
+
+def _how_to_go_on() -> str:
+    """In a clause, if there is anything to go on from."""
+    kept = [str(checkpoint.folder) for checkpoint in _kept if checkpoint.written]
+    return f"the fit is kept in {kept[0]}: run the same command with --resume to go on" if kept else ""
 
 
 def _looks(path: Path) -> object:

@@ -188,6 +188,24 @@ OnBadRow = Annotated[
         help="What to do about a row that cannot be used: stop and name it, or leave it out and list it.",
     ),
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", metavar="DIR", readable=False, help="Folder to keep the fit in: it survives being killed."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the checkpoint, to the same bits; from the beginning without one.")
+]
+CheckpointMinutes = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-minutes",
+        metavar="MINUTES",
+        parser=_number(lambda value: 0 <= value < math.inf, "a number of minutes, 0 or more"),
+        help="Most time between two checkpoints in one long pass over the rows.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from torchlogit import model_parts
+from torchlogit.cli.checkpoint import learned_encoder
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
@@ -22,6 +23,7 @@ from torchlogit.encode import TableEncoder
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
+from torchlogit.fit_checkpoint import FitCheckpoint
 from torchlogit.prediction import likeliest, log_probabilities, probabilities
 from torchlogit.progress import told, told_read
 from torchlogit.rows import LazyRows
@@ -51,11 +53,11 @@ class FitReport:
     """A fitted model with everything that is told about it."""
 
     model: LogisticRegression | Pipeline
-    labels: Labels
     figures: dict[str, Any]  # flat: what --json prints
     notes: dict[str, Any]  # what the model file keeps
     remarks: tuple[str, ...]
-    measured: tuple[Table, Labels, bool]  # rows to report on, their labels, and whether the fit has seen some of them
+    # Rows to report on, their labels, and whether the fit has seen some of them; None where no rows were read.
+    measured: tuple[Table, Labels, bool] | None
     skipped: list[str] = field(default_factory=list)  # what is said of rows that were left out
 
 
@@ -76,7 +78,7 @@ def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Tabl
     return table
 
 
-def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
+def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None = None) -> FitReport:
     """Read, hold out, encode, fit and measure."""
     began = time.perf_counter()
     table = open_table(request.table, request.data, waiting)
@@ -94,7 +96,7 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     rows = table.select(~mask) if mask.any() else table
     kept = Labels(labels.classes, labels.codes[~mask])
     fitting = time.perf_counter()
-    model, encoding_seconds = _fit(rows, kept, request, waiting)
+    model, encoding_seconds = _fit(rows, kept, request, waiting, checkpoint)
     seconds = time.perf_counter() - fitting
     report = _figures(classifier_of(model), rows, kept, seconds, encoding_seconds)
     notes = {
@@ -133,7 +135,7 @@ def fit_table(request: FitRequest, waiting: Waiting) -> FitReport:
     notes["skipped"] = [list(entry) for entry in table.skipped.listed]
     report["seconds_total"] = time.perf_counter() - began
     notes["figures"] = report
-    return FitReport(model, kept, report, notes, tuple(remarks), measured, _skipped(table.skipped))
+    return FitReport(model, report, notes, tuple(remarks), measured, _skipped(table.skipped))
 
 
 def _skipped(skipped: Skipped) -> list[str]:
@@ -168,18 +170,19 @@ def _shared_files(request: FitRequest) -> list[str]:
 
 
 def _fit(
-    rows: Table, labels: Labels, request: FitRequest, waiting: Waiting
+    rows: Table, labels: Labels, request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None
 ) -> tuple[LogisticRegression | Pipeline, float]:
     """The model, and how long its encoder took."""
     classifier = LogisticRegression(
         C=request.C, tol=request.tol, max_iter=request.max_iter, random_state=request.seed, device=request.device
     )
     began = time.perf_counter()
-    encoder = None if rows.is_sparse else TableEncoder()
+    encoder: TableEncoder | None = None
     numbers: LazyRows = rows
-    if encoder is not None:
+    if not rows.is_sparse:
         waiting.now("encoding")
-        numbers = encoder.fit_transform(rows)
+        encoder = learned_encoder(rows, checkpoint)
+        numbers = encoder.transform(rows)
         check_features(encoder)
     encoding_seconds = time.perf_counter() - began
 
@@ -190,7 +193,7 @@ def _fit(
         waiting.reading = told_read(read)
         waiting.now(waiting.reading, read.rows / read.total)
 
-    classifier._observer, classifier._reads = watch, watch_read
+    classifier._observer, classifier._reads, classifier._keeper = watch, watch_read, checkpoint
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
@@ -198,7 +201,7 @@ def _fit(
     except ValueError as error:
         raise as_input_error(error, numbers, request.table) from error
     finally:
-        del classifier._observer, classifier._reads
+        del classifier._observer, classifier._reads, classifier._keeper
         waiting.reading = "reading"
     classifier.classes_ = labels.classes
     if encoder is None:
