@@ -68,8 +68,8 @@ def fit(
       torchlogit fit "part-*.parquet" --target spam --memory 2GB --on-bad-row skip
       torchlogit fit big.parquet --target spam --checkpoint big.fit --resume
     """
-    from torchlogit.cli.guard import say
     from torchlogit.cli.checkpoint import Checkpointing, finished, keep_finished, opened
+    from torchlogit.cli.guard import say
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitRequest, fit_table
