@@ -25,10 +25,17 @@ from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
-from torchlogit.sources import Source
+from torchlogit.sources import Shard, Source, communicator_of
 
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
+
+
+@dataclass(frozen=True, slots=True)
+class _Largest:
+    """Numbers of which the largest of all processes count."""
+
+    value: Tensor = field(metadata={"reduce": "max"})
 
 
 @dataclass(slots=True)
@@ -210,13 +217,25 @@ class Objective:
         """What sums are divided by, ``(M,)``."""
         return stats.weight if self.prior is None else stats.weight + self.prior.weight
 
-    def _sweep(self, function: Callable[[Block], RowStats], rows: int | None = None) -> RowStats:
+    def _sweep(
+        self, function: Callable[[Block], RowStats], at: Tensor, rows: int | None = None
+    ) -> RowStats:
+        """The sums of all rows, of this process and of others; ``at`` is where they are taken."""
         started = time.perf_counter()
-        total: RowStats | None = None
-        for block in self.source.blocks(rows or self.kernel.block_rows):
-            stats = function(block)
-            total = stats if total is None else total + stats
-        assert total is not None
+        source = self.source
+
+        def own() -> RowStats:
+            total: RowStats | None = None
+            for block in source.blocks(rows or self.kernel.block_rows):
+                stats = function(block)
+                total = stats if total is None else total + stats
+            assert total is not None
+            return total
+
+        if isinstance(source, Shard):
+            total = source.communicator.added(own, lambda: function(source.absent), at)
+        else:
+            total = own()
         self.effort.seconds += time.perf_counter() - started
         self.effort.passes += self.source.rows / self.effort.total_rows
         self.effort.rows += self.source.rows
@@ -234,7 +253,7 @@ class Objective:
             The lane that each point belongs to.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes), theta)
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
         ridge = self.ridge[lanes][:, None]
         coefficients = u[..., :-1]
@@ -273,9 +292,11 @@ class Objective:
                     if i == len(kept):
                         kept.append(self.kernel.row_curvature(block, theta, lanes))
                     curvature = kept[i]
+                    if curvature[0].shape[0] != block.rows:  # a shard's absent row, where a read has failed
+                        curvature = None
                 return self.kernel.curvature_product(block, theta, along, lanes, curvature)
 
-            stats = self._sweep(block_product)
+            stats = self._sweep(block_product, along)
             assert stats.product is not None
             total = self._total(stats)[:, None, None]
             bent = self._pull(stats.product / total, lanes)
@@ -292,7 +313,7 @@ class Objective:
         theta = self._push(u, lanes)
         # Enough rows that adding a block's matrix costs less than computing it.
         rows = max(2048, 2 * self.width)
-        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), rows)
+        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), theta, rows)
         assert stats.gram is not None
         total = self._total(stats)[:, None, None]
         gram = self._pull_twice(stats.gram / total, lanes, self.relative)
@@ -314,7 +335,7 @@ class Objective:
     def hessian_diagonal(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Diagonal of the second derivative, ``(M, K, D)``."""
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), theta)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         diagonal = _pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -337,7 +358,7 @@ class Objective:
             What is to be subtracted from the standardised columns; zero without an intercept.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes))
+        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), theta)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         spread, centre, own = self._spread(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -362,6 +383,11 @@ class Objective:
         spread = square - mean * cross if self.fit_intercept else square
         spread = torch.maximum(spread, 1e-15 * square) / scale.square()
         return spread, (mean - shift) / scale, own
+
+    def largest(self, work: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """Of each number, the largest that the rows of any process give; ``like`` has the shape of ``work``'s."""
+        communicator = communicator_of(self.source)
+        return communicator.added(lambda: _Largest(work()), lambda: _Largest(like)).value
 
     def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
         """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""

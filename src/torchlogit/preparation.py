@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.comm import ALONE, Communicator, current
 from torchlogit.fit import Fit, NonFiniteError, Problem
 from torchlogit.incremental import Incremental
 from torchlogit.inputs import (
     Features,
-    encode_labels,
     known_codes,
     row_offsets,
     row_weights,
@@ -26,7 +26,8 @@ from torchlogit.losses import loss_for
 from torchlogit.parameters import check_parameters, device_of, seed_of
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import FitOptions
-from torchlogit.sources import MemorySource
+from torchlogit.sharing import agreed, classes_of, located, numbered, read
+from torchlogit.sources import MemorySource, shared
 
 if TYPE_CHECKING:
     from torchlogit.estimator import LogisticRegression
@@ -46,6 +47,9 @@ class Prepared:
     columns : sequence of str, optional
         Their names.
     features : Features
+    processes : Communicator
+    counts : tuple of int
+        How many rows each has.
     """
 
     problem: Problem
@@ -54,6 +58,8 @@ class Prepared:
     classes: NDArray[Any]
     columns: Any
     features: Features
+    processes: Communicator = ALONE
+    counts: tuple[int, ...] = ()
 
     def begin(self, estimator: LogisticRegression) -> Fit:
         """The fit, before its first step; a value that is not finite is named."""
@@ -61,7 +67,13 @@ class Prepared:
         try:
             return Fit(self.problem, self.options, None if names is None else lambda j: str(names[j]))
         except NonFiniteError as error:
-            raise _non_finite_message(estimator, self.features, names, error) from None
+            rank, row = (error.rank, error.row) if error.rank is not None else located(error.row, self.counts)
+            own = NonFiniteError(row, error.column, error.value)
+            # The row's process knows where it stands.
+            told = self.processes.gathered(
+                lambda: str(_non_finite_message(estimator, self, own)) if rank == self.processes.rank else ""
+            )
+            raise ValueError(told[rank]) from None
 
 
 def prepare(
@@ -75,20 +87,26 @@ def prepare(
         Its ``n_features_in_`` and ``feature_names_in_`` are set.
     X, y, sample_weight, offset : as in `LogisticRegression.fit`
     """
+    processes = current()
     strength = check_parameters(estimator)
-    features = training_features(estimator, X, device_of(estimator.device))
-    labels = training_labels(estimator, features, y)
-    classes, codes = encode_labels(labels)
+    given = read(estimator, X, y, sample_weight, offset, device_of(estimator.device), processes)
+    features, counts = agreed(estimator, given, processes)
+    classes, codes = classes_of(estimator, given.labels, processes)
     if estimator.solver == "liblinear" and classes.size > 2:
         raise ValueError(
             "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Leave solver at "
             "'auto' for the multinomial model, or wrap the estimator in a OneVsRestClassifier."
         )
-    weight = row_weights(features, sample_weight, estimator.class_weight, labels, classes, codes)
+    weight = row_weights(
+        features, given.sample_weight, estimator.class_weight, given.labels, classes, codes, processes
+    )
     loss = loss_for(int(classes.size))
-    offsets = row_offsets(_offset_of(features, offset), features.rows, loss.outputs)
-    total = float(features.rows if weight is None else weight.sum())
-    source = MemorySource(features.blocks(codes, weight, offsets), loss.outputs)
+    offsets = processes.together(lambda: row_offsets(_offset_of(features, given.offset), features.rows, loss.outputs))
+    total = sum(processes.gathered(lambda: float(features.rows if weight is None else weight.sum())))
+    blocks = features.blocks(codes, weight, offsets)
+    if features.lazy is None:
+        blocks = numbered(blocks, sum(counts[: processes.rank]))
+    source = shared(MemorySource(blocks, loss.outputs), processes)
     problem = Problem(
         source,
         loss,
@@ -97,13 +115,20 @@ def prepare(
         _start(estimator, loss.outputs, source.features),
         offsets is not None,
     )
-    return Prepared(problem, _options(estimator), features.dtype, classes, _names(estimator, features), features)
+    options = processes.from_first(lambda: _options(estimator))
+    names = _names(estimator, features)
+    return Prepared(problem, options, features.dtype, classes, names, features, processes, counts)
 
 
 def prepare_more(
     estimator: LogisticRegression, X: Any, y: Any, classes: Any, sample_weight: Any, offset: Any
 ) -> tuple[Prepared, Incremental]:
     """The problem of a further batch, and the memory that it joins."""
+    if current().world > 1:
+        raise ValueError(
+            "partial_fit takes the rows of one process: call it outside of distributed(), or use fit there, which "
+            "takes those of all"
+        )
     strength = check_parameters(estimator)
     if isinstance(estimator.class_weight, str):
         raise ValueError(
@@ -123,7 +148,9 @@ def prepare_more(
         memory = Incremental(loss, features.columns, bool(estimator.fit_intercept), offsets is not None)
     _check_same(memory, features, offsets is not None)
     problem = memory.problem(blocks, strength)
-    return Prepared(problem, _options(estimator), features.dtype, known, _names(estimator, features), features), memory
+    names = _names(estimator, features)
+    more = Prepared(problem, _options(estimator), features.dtype, known, names, features, counts=(features.rows,))
+    return more, memory
 
 
 def _check_same(memory: Incremental, features: Features, has_offset: bool) -> None:
@@ -186,17 +213,18 @@ def _start(estimator: LogisticRegression, outputs: int, width: int) -> Tensor | 
 
 def _offset_of(features: Features, offset: Any) -> Any:
     if offset is None and features.lazy is not None and features.lazy.has_offset:
-        return np.concatenate([batch.offset for batch in features.batches if batch.offset is not None])
+        offsets = [batch.offset for batch in features.batches if batch.offset is not None]
+        return np.concatenate(offsets) if offsets else np.empty(0)
     return offset
 
 
-def _non_finite_message(
-    estimator: LogisticRegression, features: Features, names: Any, error: NonFiniteError
-) -> ValueError:
+def _non_finite_message(estimator: LogisticRegression, prepared: Prepared, error: NonFiniteError) -> ValueError:
     """scikit-learn's first sentence, then where."""
+    features, names, processes = prepared.features, prepared.columns, prepared.processes
     what = "NaN" if np.isnan(error.value) else "infinity or a value too large for its dtype"
     column = f"column {error.column}" if names is None else f"column '{names[error.column]}'"
     where = f"row {error.row}" if features.lazy is None else features.lazy.place(error.row)
+    where += f" of process {processes.rank}" if processes.world > 1 and features.lazy is None else ""
     return ValueError(
         f"Input X contains {what}. The first is in {where}, {column}. {type(estimator).__name__} does not accept "
         "missing values: drop or fill those rows, or put a TableEncoder before the model, which does."

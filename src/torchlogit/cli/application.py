@@ -17,7 +17,7 @@ from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
 from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
-from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, say
+from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, say, speaks
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.predict import predict
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command(name=_command.__name__)(guarded(_command))
+    app.command(name=_command.__name__)(guarded(_command, together=_command is fit))
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,7 +55,7 @@ def _root(
 
 def run() -> None:
     """Run the command line; exits with 0 (fine), 2 (bad input or usage) or 130 (interrupted)."""
-    sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
+    sys.stdout, sys.stderr = _steady(sys.stdout if speaks() else None), _steady(sys.stderr)
     try:
         app()
     except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def run() -> None:
 
 def _steady(stream: Any) -> Any:
     """A stream that is open, writes all or fails, and shows \\u20ac where a terminal has no euro sign."""
-    if stream is None:  # closed by whoever called
+    if stream is None:  # closed by whoever called, or not this process's to use
         return open(os.devnull, "w")
     if not isinstance(stream, io.TextIOWrapper):
         return stream

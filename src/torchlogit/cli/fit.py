@@ -14,7 +14,8 @@ from torchlogit.cli import options as o
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from torchlogit.cli.workflow import FitReport, FitRequest
+    from torchlogit.cli.show import Waiting
+    from torchlogit.cli.workflow import FitReport, FitRequest, Fitted
 
 _SHOWN_COLUMNS = 40
 _SHOWN_REMARKS = 20
@@ -61,7 +62,8 @@ def fit(
     """
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
-    from torchlogit.cli.workflow import FitRequest, fit_table
+    from torchlogit.cli.workflow import FitRequest, fit_rows, measured
+    from torchlogit.comm import current
     from torchlogit.model_file import save
 
     if test and test_size:
@@ -74,13 +76,21 @@ def fit(
     table = o.TableOptions.given(target, weight, offset, drop, separator, no_header, missing)
     share = 0.2 if test_size is None else test_size
     request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
-    with Waiting() as waiting:
-        done = fit_table(request, waiting)
+
+    def finish(fitted: Fitted, waiting: Waiting) -> FitReport:
+        done = measured(fitted, request, waiting)
         if report is not None:
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
-    save(done.model, output, notes=done.notes)
-    _print(done, request, output, report, as_json)
+        save(done.model, output, notes=done.notes)
+        return done
+
+    kept: list[FitReport] = []
+    with Waiting() as waiting:
+        fitted = fit_rows(request, waiting)
+        current().from_first(lambda: kept.append(finish(fitted, waiting)))
+    for done in kept:
+        _print(done, request, output, report, as_json)
 
 
 def check_writable(output: Path, data: Sequence[str], option: str = "-o") -> None:

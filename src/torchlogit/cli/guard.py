@@ -51,12 +51,24 @@ class OneSentence(TyperGroup):
         return sys.exit(code if isinstance(code, int) else 0)
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with errors that the person can mend turned into a sentence."""
+def guarded(command: Callable[..., None], *, together: bool = False) -> Callable[..., None]:
+    """The command, with errors that the person can mend turned into a sentence.
+
+    With ``together`` the processes of a launcher such as torchrun run it as one; otherwise the first does it alone.
+    """
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
-        from torchlogit.errors import InputError
+        if together and os.environ.get("WORLD_SIZE", "1") != "1":
+            from torchlogit.cli.processes import joined
+
+            with joined(str(options.get("device", "cpu"))):
+                alone(*arguments, **options)
+        elif speaks():
+            alone(*arguments, **options)
+
+    def alone(*arguments: Any, **options: Any) -> None:
+        from torchlogit.errors import InputError, LostProcessError
 
         _promised.clear()
         try:
@@ -72,17 +84,17 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.Exit(BAD_INPUT) from None
             _let_go(sys.stdout)
             raise typer.Exit(0) from None
-        except InputError as error:
+        except (InputError, LostProcessError) as error:
             say(str(error))
-            raise typer.Exit(BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT) from error
         except OSError as error:
             say(_sentence(error))
             if not error.filename:
                 _let_go(sys.stdout)
-            raise typer.Exit(BAD_INPUT) from None
-        except MemoryError:
+            raise typer.Exit(BAD_INPUT) from error
+        except MemoryError as error:
             say("the machine has too little memory for these data; fit on fewer rows or columns")
-            raise typer.Exit(BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT) from error
 
     return run
 
@@ -120,10 +132,17 @@ def _looks(path: Path) -> object:
     return (found.st_ino, found.st_mtime_ns, found.st_size) if path.is_file() else None
 
 
+def speaks() -> bool:
+    """Whether this is the process that says what there is to say: the first of those that a launcher has started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def say(sentence: str) -> None:
     """One sentence on standard error, if anybody listens."""
     from torchlogit.cli.show import printable
 
+    if not speaks():
+        return
     with suppress(OSError):
         sys.stdout.flush()
     try:

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from torchlogit.comm import current
 from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric, Text
 from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
 from torchlogit.encode.lazy import EncodedTable
@@ -153,17 +154,25 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             names, blocks, place = list(X.columns), (lambda: _table_blocks(X)), X.place
             self.feature_names_in_ = np.array(names, dtype=object)
             self.n_features_in_ = len(names)
+        elif current().world > 1:
+            raise ValueError(
+                "a TableEncoder learns from all rows, and a frame holds those of one process: give it a scan inside of "
+                "distributed(), or fit it outside"
+            )
         else:
             table = self._frame(X, reset=True)
             names, blocks, place = list(table.column_names), (lambda: even_blocks(table.to_batches())), _row_of_frame
-        self._learn(names, blocks, place)
+        # One process learns for all: what a column is depends on all of its values.
+        self._set(*current().from_first(lambda: self._learn(names, blocks, place)))
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit, then `transform` the same rows."""
         return self.fit(X, y).transform(X)
 
-    def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
+    def _learn(
+        self, names: list[str], blocks: Blocks, place: Place
+    ) -> tuple[list[Encoding | None], list[Decision]]:
         self._check_kinds(names)
         profiles: list[ColumnProfile] = []
         for batch in blocks():
@@ -198,7 +207,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             hint = "" if reason == _AS_ASKED else profile.hint(kind)
             encodings.append(encoding)
             decisions.append(Decision(profile.name, kind, reason, told, width, hint))
-        self._set(encodings, decisions)
+        return encodings, decisions
 
     def _set(self, encodings: list[Encoding | None], decisions: list[Decision]) -> None:
         """The fitted state; a model file brings it back through here too."""

@@ -13,6 +13,7 @@ import torch
 
 from torchlogit.problem import Block
 from torchlogit.sources.memory import MemorySource
+from torchlogit.sources.shard import Shard, communicator_of, resident, shared
 
 
 class Source(Protocol):
@@ -45,4 +46,4 @@ class Source(Protocol):
         ...
 
 
-__all__ = ["MemorySource", "Source"]
+__all__ = ["MemorySource", "Shard", "Source", "communicator_of", "resident", "shared"]
