@@ -299,6 +299,19 @@ def launched() -> tuple[int, int]:
     return (rank, world) if all(name in os.environ for name in _LAUNCHED) else (0, 1)
 
 
+def _join(backend: str) -> None:
+    """The group of the launcher's processes."""
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world = next(rendezvous("env://", timeout=TIMEOUT))
+    # torchrun restarts processes around the same store, where those before have left their addresses.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"torchlogit-{attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
+
+
 @contextmanager
 def distributed(group: Any = None, *, backend: str = "gloo") -> Iterator[Communicator]:
     """Make every fit inside one fit over the rows of all processes.
@@ -342,7 +355,7 @@ def distributed(group: Any = None, *, backend: str = "gloo") -> Iterator[Communi
     if dist.is_available() and not dist.is_initialized() and launched()[1] > 1:
         if backend == "nccl":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        _join(backend)
         made = True
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
     token = _active.set(Group(group) if several else ALONE)

@@ -17,7 +17,7 @@ from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
 from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
-from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, say, speaks
+from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, let_go, say, speaks
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.predict import predict
 
@@ -55,7 +55,9 @@ def _root(
 
 def run() -> None:
     """Run the command line; exits with 0 (fine), 2 (bad input or usage) or 130 (interrupted)."""
-    sys.stdout, sys.stderr = _steady(sys.stdout if speaks() else None), _steady(sys.stderr)
+    sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
+    if not speaks():
+        let_go(sys.stdout)
     try:
         app()
     except KeyboardInterrupt:
@@ -68,7 +70,7 @@ def run() -> None:
 
 def _steady(stream: Any) -> Any:
     """A stream that is open, writes all or fails, and shows \\u20ac where a terminal has no euro sign."""
-    if stream is None:  # closed by whoever called, or not this process's to use
+    if stream is None:  # closed by whoever called
         return open(os.devnull, "w")
     if not isinstance(stream, io.TextIOWrapper):
         return stream

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from torchlogit.cli import leave
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+# A launcher ends all of its processes when one has ended: the one that says why must not be the last.
+_HEAD_START = 2.0
 
 _promised: dict[Path, object] = {}  # what a command is to write, and how it was found
 
@@ -39,12 +43,14 @@ class OneSentence(TyperGroup):
             text = error.format_message().strip().rstrip(".")
             command = error.ctx.command_path if error.ctx is not None else "torchlogit"
             say(f"{text[:1].lower()}{text[1:]}; see '{command} --help'")
+            if not speaks():
+                time.sleep(_HEAD_START)
             sys.exit(BAD_INPUT)
         except OSError as error:
             say(_sentence(error))
             sys.exit(BAD_INPUT)
         except SystemExit as end:  # Typer's way to say that nobody read the help to its end
-            _let_go(sys.stdout)
+            let_go(sys.stdout)
             sys.exit(0 if end.code == 1 else end.code)
         if not standalone_mode:
             return code
@@ -82,7 +88,7 @@ def guarded(command: Callable[..., None], *, together: bool = False) -> Callable
             if error.filename:
                 say(_sentence(error))
                 raise typer.Exit(BAD_INPUT) from None
-            _let_go(sys.stdout)
+            let_go(sys.stdout)
             raise typer.Exit(0) from None
         except (InputError, LostProcessError) as error:
             say(str(error))
@@ -90,7 +96,7 @@ def guarded(command: Callable[..., None], *, together: bool = False) -> Callable
         except OSError as error:
             say(_sentence(error))
             if not error.filename:
-                _let_go(sys.stdout)
+                let_go(sys.stdout)
             raise typer.Exit(BAD_INPUT) from error
         except MemoryError as error:
             say("the machine has too little memory for these data; fit on fewer rows or columns")
@@ -149,10 +155,10 @@ def say(sentence: str) -> None:
         sys.stderr.write(f"torchlogit: {printable(' '.join(sentence.splitlines()))}\n")
         sys.stderr.flush()
     except BrokenPipeError:
-        _let_go(sys.stderr)
+        let_go(sys.stderr)
 
 
-def _let_go(stream: Any) -> None:
+def let_go(stream: Any) -> None:
     """Nothing more goes to a pipe that nobody reads, or a full disk; the interpreter would try again when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

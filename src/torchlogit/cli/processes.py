@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import typer
 
-from torchlogit.cli.guard import BAD_INPUT, say, speaks
+from torchlogit.cli.guard import BAD_INPUT, say
 from torchlogit.comm import Communicator, distributed, launched
-from torchlogit.errors import LostProcessError
-
-# A launcher ends all processes when one has ended: the one that says why must not be the last.
-_HEAD_START = 2.0
 
 
 @contextmanager
@@ -40,14 +38,23 @@ def joined(device: str) -> Iterator[None]:
 
 @contextmanager
 def _ending(processes: Communicator) -> Iterator[None]:
-    """Where all fail alike, all wait until the first has said why."""
+    """Whatever ends one of the processes ends all, when the first has said why, and with the same exit code."""
     try:
         yield
     except typer.Exit as end:
-        if end.exit_code:
-            if getattr(end.__cause__, "everywhere", False):
-                with suppress(LostProcessError):
-                    processes.gathered(lambda: None)
-            elif not speaks():
-                time.sleep(_HEAD_START)
-        raise
+        failure = end.__cause__
+        if not end.exit_code or not isinstance(failure, Exception):
+            raise
+        with suppress(Exception):
+            if not getattr(failure, "everywhere", False):
+                processes.gathered(partial(_again, failure))
+        with suppress(Exception):
+            processes.gathered(lambda: None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A launcher ends all processes as soon as one has ended: none must dawdle.
+        os._exit(end.exit_code)
+
+
+def _again(failure: Exception) -> None:
+    raise failure
