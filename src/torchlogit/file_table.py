@@ -189,6 +189,11 @@ class FileTable(Table):
         labels = self._labels
         return labels.part(0, labels.codes.size)
 
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        known = [file.known_rows() for file in self._files]
+        return None if any(count is None for count in known) else sum(count or 0 for count in known)
+
     def n_rows(self) -> int:
         """Number of rows."""
         if self._counts is None:

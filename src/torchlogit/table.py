@@ -90,6 +90,10 @@ class Table(LazyRows):
         """Number of rows."""
         return sum(batch.rows for batch in (self.numeric_batches() if self.is_sparse else self.table_batches()))
 
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        return None
+
     def edges(self) -> NDArray[np.int64]:
         """Rows before which a reader may begin at no cost, in order."""
         return np.zeros(0, dtype=np.int64)
@@ -120,6 +124,8 @@ def between(batches: Iterator[Batch], first: int, last: int) -> Iterator[Batch]:
     """The rows ``first <= row < last`` of batches that begin with row 0."""
     row = 0
     for batch in batches:
+        if row >= last:
+            return
         start, stop = max(first - row, 0), min(last - row, batch.rows)
         if start < stop:
             yield batch if (start, stop) == (0, batch.rows) else batch.slice(start, stop)

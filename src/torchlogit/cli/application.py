@@ -19,9 +19,10 @@ from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
 from torchlogit.cli.guard import INTERRUPTED, OneSentence, guarded, interruption, let_go, say, speaks
 from torchlogit.cli.inspect import inspect
+from torchlogit.cli.plan import plan
 from torchlogit.cli.predict import predict
 
-COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, demo)
+COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, plan, demo)
 
 app = typer.Typer(
     name="torchlogit",
