@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
+from sklearn.datasets import dump_svmlight_file
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
 
-from torchlogit import LogisticRegression, distributed
+from torchlogit import LogisticRegression, TableEncoder, distributed, scan
 from torchlogit.kernels import TorchKernel
 from torchlogit.sources import shard
 
@@ -70,21 +73,50 @@ def fitted(own: slice) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(X[own], y[own], *given)
-        said[name] = {
-            "coefficients": np.column_stack([model._solution.coef, model._solution.intercept]).tolist(),
-            "classes": model.classes_.tolist(),
-            "status": model.status_,
-            "objective": model.objective_,
-            "rows": model.plan_.objective,
-        }
+        said[name] = told(model)
     return said
+
+
+def write_files(folder: Path) -> None:
+    """A table and a sparse one."""
+    X, two, weight, offset, _ = problems()["weights and offsets"]
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    frame["kind"] = np.array(["one", "two", "many"])[(np.arange(ROWS) * 7919) % 3]
+    frame = frame.assign(weight=weight, shift=offset, label=np.where(two, "yes", "no"))
+    frame.sort_values("label").to_parquet(folder / "table.parquet", row_group_size=400)
+    sparse, three = problems()["sparse multinomial"][:2]
+    dump_svmlight_file(sparse, three, str(folder / "rows.libsvm"), zero_based=False)
+
+
+def scanned(folder: Path) -> dict[str, Any]:
+    """The fits of files, which all processes name alike."""
+    roles = {"target": "label", "weight": "weight", "offset": "shift"}
+    model = make_pipeline(TableEncoder(), LogisticRegression(tol=1e-10, class_weight="balanced"))
+    model.fit(scan(folder / "table.parquet", **roles))
+    rows = scan(folder / "rows.libsvm")
+    weight = np.random.default_rng(8).integers(0, 3, ROWS)
+    return {
+        "a table": told(model[-1]),
+        "a sparse file": told(LogisticRegression(tol=1e-10).fit(rows, rows.labels() > 0, weight)),
+    }
+
+
+def told(model: LogisticRegression) -> dict[str, Any]:
+    """What is compared."""
+    return {
+        "coefficients": np.column_stack([model._solution.coef, model._solution.intercept]).tolist(),
+        "classes": model.classes_.tolist(),
+        "status": model.status_,
+        "objective": model.objective_,
+        "rows": model.plan_.objective,
+    }
 
 
 def fits(path: str) -> None:
     """All problems; every process writes what it has come to."""
     with distributed() as processes:
         cuts = CUTS[processes.world]
-        said = fitted(slice(cuts[processes.rank], cuts[processes.rank + 1]))
+        said = fitted(slice(cuts[processes.rank], cuts[processes.rank + 1])) | scanned(Path(path).parent)
     Path(f"{path}.{processes.rank}").write_text(json.dumps(said))
 
 

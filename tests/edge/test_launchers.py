@@ -18,24 +18,28 @@ from torchlogit import LogisticRegression
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-def _fit(given: dict[str, Any]) -> None:
-    """What each process runs; it arrives there by pickle, so it imports what it needs."""
-    import json as json_
-    from pathlib import Path as Path_
+def _work() -> Any:
+    """What each process runs. It arrives there by value, as functions inside of functions do, with its imports."""
 
-    from sklearn.datasets import load_breast_cancer
+    def fit(given: dict[str, Any]) -> None:
+        import json
+        from pathlib import Path
 
-    from torchlogit import LogisticRegression as Classifier
-    from torchlogit import distributed
-    from torchlogit.sources import shard
+        from sklearn.datasets import load_breast_cancer
 
-    shard.GATHERED_BYTES = 0
-    X, y = load_breast_cancer(return_X_y=True)
-    with distributed() as processes:
-        own = slice(processes.rank, None, processes.world)
-        model = Classifier(tol=1e-10).fit(X[own], y[own])
-    said = {"world": processes.world, "coefficients": model.coef_[0].tolist(), "objective": model.plan_.objective}
-    (Path_(given["folder"]) / f"{processes.rank}.json").write_text(json_.dumps(said))
+        from torchlogit import LogisticRegression, distributed
+        from torchlogit.sources import shard
+
+        shard.GATHERED_BYTES = 0
+        X, y = load_breast_cancer(return_X_y=True)
+        with distributed() as processes:
+            own = slice(processes.rank, None, processes.world)
+            model = LogisticRegression(tol=1e-10).fit(X[own], y[own])
+        said = {"world": processes.world, "coefficients": model.coef_[0].tolist(), "objective": model.plan_.objective}
+        (Path(given["folder"]) / f"{processes.rank}.json").write_text(json.dumps(said))
+
+    fit.__annotations__ = {}
+    return fit
 
 
 def _check(folder: Path) -> None:
@@ -60,7 +64,7 @@ def test_ray(tmp_path: Path) -> None:
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     try:
         TorchTrainer(
-            _fit,
+            _work(),
             train_loop_config={"folder": str(tmp_path)},
             scaling_config=ScalingConfig(num_workers=2),
             torch_config=TorchConfig(backend="gloo"),
@@ -79,7 +83,7 @@ def test_spark(tmp_path: Path) -> None:
 
     session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     try:
-        TorchDistributor(num_processes=2, local_mode=True, use_gpu=False).run(_fit, {"folder": str(tmp_path)})
+        TorchDistributor(num_processes=2, local_mode=True, use_gpu=False).run(_work(), {"folder": str(tmp_path)})
     finally:
         session.stop()
     _check(tmp_path)

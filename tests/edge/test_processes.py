@@ -16,17 +16,25 @@ from torchlogit import load
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, dict]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the processes scan."""
+    folder = tmp_path_factory.mktemp("files")
+    processes_worker.write_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(files: Path) -> dict[str, dict]:
     """What one process makes of all rows."""
-    return processes_worker.fitted(slice(None))
+    return processes_worker.fitted(slice(None)) | processes_worker.scanned(files)
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_same_as_alone(world: int, alone: dict[str, dict], tmp_path: Path) -> None:
+def test_same_as_alone(world: int, alone: dict[str, dict], files: Path) -> None:
     """Every process ends with what one alone has found, and where one of three has no rows at all."""
-    ended = launched(world, "fits", tmp_path / "said")
+    ended = launched(world, "fits", files / "said")
     assert [process.returncode for process in ended] == [0] * world, ended[0].stderr + ended[-1].stderr
-    said = [json.loads((tmp_path / f"said.{rank}").read_text()) for rank in range(world)]
+    said = [json.loads((files / f"said.{rank}").read_text()) for rank in range(world)]
     assert all(own == said[0] for own in said)  # to the bit
     for name, there in said[0].items():
         here = alone[name]
