@@ -110,26 +110,29 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
     >>> speed = Speed(label=1e-8, learn=1e-6, decode=1e-6, encode=1e-6, row_pass=1e-7, fixed=0.1)
     >>> one, two = cost(job, speed, 1), cost(job, speed, 2)
     >>> round(one.seconds, 2), round(two.seconds, 2)
-    (4.11, 2.61)
+    (4.11, 2.11)
     """
     own = job.rows * job.fitted / processes
     decoded = job.rows / processes if job.skipped else job.rows
     numbers = job.coefficients**2 if job.whole_hessian else job.coefficients
     steps = 2 * math.ceil(math.log2(processes)) if processes > 1 else 0
     exchange = steps * LATENCY + 2 * (processes - 1) / processes * 8 * numbers / BANDWIDTH
+    # Each process learns some of the columns from all rows.
+    parsed = 0.0 if job.skipped else min(speed.decode, speed.learn)
+    learn = parsed + (speed.learn - parsed) / processes
     held_out = job.rows * (1 - job.fitted)
     measuring = job.rows * speed.decode + held_out * speed.encode if held_out else 0.0
     readers = 1 if job.skipped else processes
     reads = 2.0 + bool(held_out)  # learning, loading, measuring; a column of labels is not counted
     return Cost(
-        learning=job.rows * (speed.label + speed.learn),
+        learning=job.rows * (speed.label + learn),
         reading=decoded * speed.decode + own * speed.encode,
         passes=job.passes * own * speed.row_pass,
         exchanging=job.passes * exchange,
         measuring=measuring,
         fixed=speed.fixed,
         file_reads=reads,
-        bytes_read=float(job.file_bytes) * (reads - 1 + readers),
+        bytes_read=float(job.file_bytes) * (2 * readers + bool(held_out)),
         pass_bytes=own * job.bytes_per_row,
         memory=_IN_FLIGHT
         + own * job.bytes_per_row

@@ -43,7 +43,7 @@ def test_a_sample_tells_the_whole(kind: str, tmp_path: Path, monkeypatch: pytest
     assert (told["n_features"], told["solver"]) == (done["n_features"], done["solver"])
     assert told["passes"] == pytest.approx(done["passes"], abs=3)
     assert told["bytes_files"] == path.stat().st_size
-    assert told["bytes_read"] == told["bytes_files"] * (3 if kind == "parquet" else 4)
+    assert told["bytes_read"] == told["bytes_files"] * (3 if kind == "parquet" else 5)
     parts = [told[f"seconds_{part}"] for part in ("learning", "reading", "passes", "exchanging", "measuring", "fixed")]
     assert told["seconds"] == pytest.approx(sum(parts))
 
@@ -71,10 +71,11 @@ def test_cost() -> None:
     assert one.passes == pytest.approx(10.0)
     assert one.reading == pytest.approx(40.0)
     assert (four.passes, four.reading) == pytest.approx((one.passes / 4, one.reading / 4))
-    assert four.learning == one.learning == pytest.approx(20.1)
+    assert (one.learning, four.learning) == pytest.approx((20.1, 5.1))
     assert one.exchanging == 0
     assert four.exchanging == pytest.approx(10 * (4 * 1e-4 + 2 * 0.75 * 8 * 50 / 1.25e9))
     assert four.memory < one.memory
     text = cost(Job(10**7, 1.0, 400.0, 4 * 10**9, False, 10, 50, False), speed, 4)
     assert text.reading == pytest.approx(10.0 + 30.0 / 4)  # every process parses all
-    assert text.bytes_read == 5 * 4e9
+    assert text.learning == pytest.approx(0.1 + 10.0 + 10.0 / 4)
+    assert text.bytes_read == 2 * 4 * 4e9

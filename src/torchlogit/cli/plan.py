@@ -113,7 +113,7 @@ def _print(found: Rehearsal, figures: dict[str, Any], seconds: float) -> None:
     )
     out.print(f"memory    {_size(figures['memory'])} a process, beyond the interpreter with torch")
     out.print(
-        f"time      {_time(seconds)}: {_time(figures['seconds_learning'])} to learn the encoding (one process), "
+        f"time      {_time(seconds)}: {_time(figures['seconds_learning'])} to learn the encoding, "
         f"{_time(figures['seconds_reading'])} to read, {_time(figures['seconds_passes'])} for the passes, "
         f"{_time(figures['seconds_exchanging'])} to exchange sums, {_time(figures['seconds_measuring'])} to measure on "
         f"held-out rows, {_time(figures['seconds_fixed'])} whatever the rows"

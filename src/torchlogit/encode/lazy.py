@@ -54,8 +54,12 @@ def _joined(batches: list[TableBatch]) -> TableBatch:
 def _with_used_columns(encoder: TableEncoder, table: Table) -> Table:
     """The same rows without columns that the encoder leaves out: they need not be read, and may hold anything."""
     used = set(encoder.feature_columns_)
-    others = [name for name in table.columns if name not in used]
-    return table.without(others) if others and used and isinstance(table, FileTable | Selection | Portion) else table
+    return without(table, [name for name in table.columns if name not in used]) if used else table
+
+
+def without(table: Table, names: list[str]) -> Table:
+    """The same rows without these columns, where a table can leave out some."""
+    return table.without(names) if names and isinstance(table, FileTable | Selection | Portion) else table
 
 
 class EncodedTable(LazyRows):
