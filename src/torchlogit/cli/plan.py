@@ -29,9 +29,10 @@ def plan(
     tol: o.Tolerance = 1e-6,
     as_json: o.AsJson = False,
 ) -> None:
-    """Say what a fit will take before it is started: passes, bytes, time and memory.
+    """Say beforehand what a fit will take, in time and memory.
 
-    A sample of the files is read, encoded and fitted as the whole would be; docs/scaling.md explains the rest.
+    A sample of the files is read, encoded and fitted as the whole would be. That gives the passes over the rows, and
+    what each part of the work takes a row; docs/scaling.md says how they are put together.
 
     \b
     Examples:
