@@ -12,6 +12,7 @@ from torchlogit._version import __version__
 
 if TYPE_CHECKING:
     from torchlogit.checkpoint import Checkpoint
+    from torchlogit.comm import distributed
     from torchlogit.encode import TableEncoder
     from torchlogit.estimator import LogisticRegression
     from torchlogit.explanation import explain
@@ -27,6 +28,7 @@ _HOMES = {
     "LogisticRegression": "torchlogit.estimator",
     "TableEncoder": "torchlogit.encode",
     "Trace": "torchlogit.trace",
+    "distributed": "torchlogit.comm",
     "explain": "torchlogit.explanation",
     "load": "torchlogit.model_file",
     "plot_boundary": "torchlogit.plots",
@@ -45,6 +47,7 @@ __all__ = [
     "TableEncoder",
     "Trace",
     "__version__",
+    "distributed",
     "explain",
     "load",
     "plot_boundary",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Objective
-from torchlogit.sources import Source
+from torchlogit.sources import Source, resident
 
 # Floating-point operations that one build may cost: one to two seconds on two cores.
 _BUILD_OPERATIONS = 5e10
@@ -105,7 +105,7 @@ class ClassCholesky:
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> ClassInverse:
         """At ``u``."""
-        sample = objective.on(self.sample)
+        sample = objective.on(resident(self.sample))
         blocks = [self._blocks(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])]
         scales, inverses = zip(*[_inverse(block) for block in blocks], strict=True)
         alone = len(blocks) == 1

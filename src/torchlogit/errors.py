@@ -8,3 +8,7 @@ class InputError(ValueError):
 
     The command line prints it and exits with 2; everything else that is raised there is a bug.
     """
+
+
+class LostProcessError(RuntimeError):
+    """Another process of a fit that several share has ended, or does not answer."""

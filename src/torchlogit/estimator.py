@@ -21,7 +21,7 @@ from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
 from torchlogit.preparation import Prepared, prepare, prepare_more
 from torchlogit.progress import ProgressLine, told, told_read
-from torchlogit.sources import StreamSource
+from torchlogit.sources import Shard, StreamSource
 from torchlogit.stepping import FitStep
 from torchlogit.trace import Trace
 
@@ -466,5 +466,6 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
 def _watch_reads(fit: Fit, watch: Any) -> None:
     """Have whoever waits for rows that are read from files see how far a read is."""
     source = fit.problem.source
+    source = source.own if isinstance(source, Shard) else source
     if isinstance(source, StreamSource):
         source.watch = watch

@@ -19,7 +19,8 @@ from torchlogit.sources.bad_rows import BadRows, bad_labels, bad_numbers, infini
 from torchlogit.sources.files import Stamp, TableFile, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
 from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
-from torchlogit.table import LISTED, Skipped, Table, TableBatch
+from torchlogit.sources.parquet import ParquetFile
+from torchlogit.table import LISTED, Skipped, Table, TableBatch, between
 
 
 @dataclass(frozen=True)
@@ -292,11 +293,18 @@ class FileTable(Table):
 
     def table_batches(self) -> Iterator[TableBatch]:
         """All rows in order, with their labels, weights and offsets."""
+        return self._with_roles(self._read(self._wanted), 0)
+
+    @property
+    def _wanted(self) -> list[str]:
+        """Columns that are read: features, weight and offset."""
+        extra = (self._roles.weight, self._roles.offset)
+        return [*self._columns, *(name for name in extra if name is not None)]
+
+    def _with_roles(self, read: Iterator[tuple[int, int, pa.RecordBatch]], row: int) -> Iterator[TableBatch]:
         roles = self._roles
         labels = self._labels if roles.target is not None else None
-        extra = [name for name in (roles.weight, roles.offset) if name is not None]
-        row = 0
-        for file, start, batch in self._read([*self._columns, *extra]):
+        for file, start, batch in read:
             yield TableBatch(
                 batch.select(self._columns),
                 file=file,
@@ -306,6 +314,39 @@ class FileTable(Table):
                 offset=self._row_numbers(batch, roles.offset, file, start, "offset"),
             )
             row += batch.num_rows
+
+    def edges(self) -> NDArray[np.int64]:
+        """The row that each row group begins with, where files have such."""
+        self.n_rows()
+        before = np.cumsum([0, *(self._counts or ())])
+        edges = [file.edges() if isinstance(file, ParquetFile) else [] for file in self._files]
+        return np.concatenate(
+            [np.asarray(own, dtype=np.int64) + start for own, start in zip(edges, before[:-1], strict=True)]
+        )
+
+    def table_batches_between(self, first: int, last: int) -> Iterator[TableBatch]:
+        """The rows ``first <= row < last``; of Parquet files no row group is read that has none of them."""
+        if not all(isinstance(file, ParquetFile) for file in self._files):
+            return between(self.table_batches(), first, last)
+        return self._with_roles(self._read_between(first, last), first)
+
+    def _read_between(self, first: int, last: int) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        self.n_rows()
+        before, done = 0, first
+        for number, (file, count) in enumerate(zip(self._files, self._counts or (), strict=True)):
+            assert isinstance(file, ParquetFile)
+            for start, batch in file.batches_between(self._wanted, first - before, last - before):
+                yield number, start, self._typed(batch)
+                done += batch.num_rows
+                if self.listener is not None:
+                    self.listener((done - first) / max(last - first, 1))
+            before += count
+        if done != max(last, first):
+            raise InputError(f"{self._files[0].name} changed between two reads; start again when it is complete")
+
+    def numeric_batches_between(self, first: int, last: int) -> Iterator[RowBatch]:
+        """The same as numbers."""
+        return self._numbers(self.table_batches_between(first, last))
 
     def _row_numbers(
         self, batch: pa.RecordBatch, name: str | None, file: int, start: int, role: str
@@ -343,13 +384,16 @@ class FileTable(Table):
 
     def numeric_batches(self) -> Iterator[RowBatch]:
         """All rows in order as numbers, NaN where they are missing; text is an error."""
+        return self._numbers(self.table_batches())
+
+    def _numbers(self, batches: Iterator[TableBatch]) -> Iterator[RowBatch]:
         expected = (
             "a number; put a TableEncoder before the model, name the value as missing with --na, or leave the column "
             "out with --drop"
         )
         # what the files hold in float32 stays so: everything is added up in float64 all the same
         short = all(pa.types.is_float32(self._schema.field(name).type) for name in self._columns)
-        for batch in self.table_batches():
+        for batch in batches:
             dense = np.empty((batch.rows, len(self._columns)), np.float32 if short else np.float64)
             for i, name in enumerate(self._columns):
                 column = batch.columns.column(i)

@@ -23,17 +23,17 @@ from torchlogit.problem import FitOptions, LaneResult, Status
 from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
 from torchlogit.solvers.base import State
-from torchlogit.sources import Source
+from torchlogit.sources import Source, communicator_of
 from torchlogit.threads import sparing_threads
 from torchlogit.trace import Record, Trace
 
 
 class NonFiniteError(ValueError):
-    """A feature value is NaN or infinite."""
+    """A feature value is NaN or infinite. With a ``rank`` the row is counted among that process's, else among all."""
 
-    def __init__(self, row: int, column: int, value: float) -> None:
+    def __init__(self, row: int, column: int, value: float, rank: int | None = None) -> None:
         super().__init__(f"row {row}, column {column} holds {value}")
-        self.row, self.column, self.value = row, column, value
+        self.row, self.column, self.value, self.rank = row, column, value, rank
 
 
 @dataclass(frozen=True)
@@ -272,13 +272,16 @@ def _warm_up(start: WarmStart) -> Tensor:
 
 
 def _name_non_finite(source: Source) -> ValueError:
-    found = find_non_finite(source)
-    if found is None:
+    communicator = communicator_of(source)
+    everywhere = communicator.gathered(lambda: find_non_finite(source))
+    rank = next((rank for rank, found in enumerate(everywhere) if found is not None), None)
+    if rank is None:
         return ValueError(
             "Input X holds finite values whose spread is too large for float64; divide the largest columns by a "
             "power of ten."
         )
-    return NonFiniteError(*found)
+    row, column, value = everywhere[rank]  # type: ignore[misc]
+    return NonFiniteError(row, column, value, rank if communicator.world > 1 else None)
 
 
 __all__ = ["Fit", "NonFiniteError", "Problem", "Status"]

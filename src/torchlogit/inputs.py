@@ -16,11 +16,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from torchlogit.comm import ALONE, Communicator
 from torchlogit.gathering import Stream, gather, weights_of
 from torchlogit.parameters import seed_of
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.rows import LazyRows, RowBatch
-from torchlogit.sources import MemorySource, Source, StreamSource
+from torchlogit.sources import MemorySource, StreamSource
 from torchlogit.sources.streaming import RowState
 from torchlogit.table import Table
 from torchlogit.tensors import placeholder, sparse_rows, tensor_view
@@ -69,10 +70,17 @@ class Features:
         weight: NDArray[np.float64] | None,
         offset: NDArray[np.float64] | None,
         outputs: int,
-    ) -> Source:
-        """The rows with class codes, weights and offsets ``(n, K)``; None: what a stream's rows bring."""
+        first: int = 0,
+    ) -> MemorySource | StreamSource:
+        """The rows with class codes, weights and offsets ``(n, K)``; None: what a stream's rows bring.
+
+        ``first`` rows of other processes come before those of an array.
+        """
         if self.stream is None:
-            return MemorySource(self.blocks(codes, weight, offset), outputs)
+            blocks = self.blocks(codes, weight, offset)
+            if self.lazy is None:
+                blocks = [replace(block, start=block.start + first) for block in blocks]
+            return MemorySource(blocks, outputs)
         stream = self.stream
         state = RowState(codes, weight, offset, outputs)
         moments = stream.moments if weight is None else None
@@ -119,7 +127,7 @@ def is_tensor(X: Any) -> bool:
     return isinstance(X, Tensor)
 
 
-def dense_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
+def dense_tensor(estimator: Any, X: Tensor, *, reset: bool, none_is_fine: bool = False) -> Tensor:
     """A two-dimensional floating tensor with the right number of columns; halves become float32, integers float64."""
     if X.ndim != 2:
         raise ValueError(
@@ -146,7 +154,7 @@ def dense_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
         estimator.n_features_in_ = X.shape[1]
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
-        if min(X.shape) == 0:
+        if min(X.shape[int(none_is_fine) :]) == 0:
             raise ValueError(
                 f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s) (shape={tuple(X.shape)}) while a "
                 "minimum of 1 is required."
@@ -175,7 +183,7 @@ def _from_arrow(X: Any) -> Any:
     return X
 
 
-def numeric_array(estimator: Any, X: Any, *, reset: bool) -> Any:
+def numeric_array(estimator: Any, X: Any, *, reset: bool, none_is_fine: bool = False) -> Any:
     """A two-dimensional float array or CSR matrix, names and width checked; finite values are checked later."""
     if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _FLOATS and min(X.shape) > 0:
         # What is there to check of such an array takes a tenth of the time that finding out what it is takes.
@@ -193,26 +201,30 @@ def numeric_array(estimator: Any, X: Any, *, reset: bool) -> Any:
         accept_sparse="csr",
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,
+        ensure_min_samples=0 if none_is_fine else 1,
         reset=reset,
     )
 
 
-def training_features(estimator: Any, X: Any, device: torch.device | None, *, reset: bool = True) -> Features:
+def training_features(
+    estimator: Any, X: Any, device: torch.device | None, *, reset: bool = True, none_is_fine: bool = False
+) -> Features:
     """What a fit reads, on the device it runs on.
 
-    With ``reset`` it sets ``n_features_in_`` and ``feature_names_in_``, without it checks them.
+    With ``reset`` it sets ``n_features_in_`` and ``feature_names_in_``, without it checks them. With ``none_is_fine``
+    there need not be any rows; a scan without any then has no parts.
     """
     if isinstance(X, LazyRows):
         if not reset:
             raise ValueError("partial_fit takes arrays, frames and tensors; fit reads a scan of any size")
-        return _lazy_features(estimator, X, device)
+        return _lazy_features(estimator, X, device, none_is_fine)
     if isinstance(X, Tensor):
-        tensor = dense_tensor(estimator, X, reset=reset)
+        tensor = dense_tensor(estimator, X, reset=reset, none_is_fine=none_is_fine)
         tensor = tensor if device is None else tensor.to(device)
         block = _tensor_block(tensor)
         dtype = np.dtype(np.float32 if tensor.dtype == torch.float32 else np.float64)
         return Features([block], X.shape[0], dtype, X)
-    array = numeric_array(estimator, X, reset=reset)
+    array = numeric_array(estimator, X, reset=reset, none_is_fine=none_is_fine)
     rows = array.shape[0]
     if scipy.sparse.issparse(array):
         block = Block(placeholder(rows), sparse=sparse_rows(array))
@@ -245,9 +257,11 @@ def _to_device(block: Block, device: torch.device | None) -> Block:
     )  # fmt: skip
 
 
-def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None) -> Features:
+def _lazy_features(estimator: Any, X: LazyRows, device: torch.device | None, none_is_fine: bool) -> Features:
     X = X.usable(numeric=True) if isinstance(X, Table) else X
     found = gather(X, seed_of(estimator.random_state))
+    if not found.rows and none_is_fine:
+        return Features([], 0, np.dtype(np.float64), X, lazy=X)
     if not found.rows:
         raise ValueError("the files hold no rows (only a header, or nothing at all)")
     if found.stream is not None and device is not None and device.type != "cpu":
@@ -294,12 +308,24 @@ def classes_and_codes(estimator: Any, features: Features, y: Any) -> tuple[NDArr
     return classes, codes.astype(np.min_scalar_type(classes.size - 1))
 
 
+def own_classes(estimator: Any, features: Features, y: Any) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+    """Sorted labels of this process's rows, however few, and the number of each row's among them."""
+    stream, lazy = features.stream, features.lazy
+    if y is None and stream is not None and lazy is not None and lazy.target is not None:
+        return lazy.coded_labels()
+    labels = training_labels(estimator, features, y)
+    if not labels.size:
+        return labels, np.zeros(0, dtype=np.int64)
+    return _few_codes(labels) or _any_codes(labels)
+
+
 def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:
     """The labels of all rows, checked."""
     if y is None and features.lazy is not None:
         if features.lazy.target is None:
             raise ValueError("the scan has no target column; name it: scan(..., target='...')")
-        return np.concatenate([batch.target for batch in features.batches if batch.target is not None])
+        targets = [batch.target for batch in features.batches if batch.target is not None]
+        return np.concatenate(targets) if targets else np.empty(0)
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
@@ -416,46 +442,76 @@ def row_weights(
     class_weight: Any,
     classes: NDArray[Any],
     codes: NDArray[np.integer[Any]],
+    processes: Communicator = ALONE,
 ) -> NDArray[np.float64] | None:
     """Sample weights times class weights, float64, or None where all are one, or a stream's rows bring them."""
     weight: NDArray[np.float64] | None = None
     if sample_weight is None and features.lazy is not None and features.lazy.has_weight:
         if features.stream is None:
-            sample_weight = np.concatenate([batch.weight for batch in features.batches if batch.weight is not None])
+            weights = [batch.weight for batch in features.batches if batch.weight is not None]
+            sample_weight = np.concatenate(weights) if weights else np.empty(0)
         elif class_weight is not None:
             sample_weight = weights_of(features.lazy)
     if sample_weight is not None:
-        weight = checked_weights(sample_weight, features.rows)
+        weight = processes.together(lambda: _allowed(sample_weight, features.rows))
+        _check_some(weight, processes)
     if class_weight is None:
         return weight
-    per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes], sample_weight=weight)
+    per_class = _class_weights(class_weight, classes, codes, weight, processes)
     factors = np.asarray(per_class, dtype=np.float64)[codes]
     weight = factors if weight is None else weight * factors
-    check_weights(weight, features.rows)
+    _check_finite(weight)
+    _check_some(weight, processes)
     return weight
+
+
+def _class_weights(
+    class_weight: Any,
+    classes: NDArray[Any],
+    codes: NDArray[np.integer[Any]],
+    weight: NDArray[np.float64] | None,
+    processes: Communicator,
+) -> Any:
+    """One number a class."""
+    if processes.world == 1:
+        return compute_class_weight(class_weight, classes=classes, y=classes[codes], sample_weight=weight)
+    if not isinstance(class_weight, str):
+        return compute_class_weight(class_weight, classes=classes, y=classes)
+    counts = sum(processes.gathered(lambda: np.bincount(codes, weights=weight, minlength=classes.size)))
+    return np.sum(counts) / (classes.size * counts)
 
 
 def checked_weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     """Weights as a float64 array of their own; a single number counts for every row."""
-    given = as_array(sample_weight)
-    weight = np.full(rows, float(given)) if given.ndim == 0 else np.array(given, dtype=np.float64)
-    check_weights(weight, rows)
+    weight = _allowed(sample_weight, rows)
+    _check_some(weight, ALONE)
     return weight
 
 
-def check_weights(weight: NDArray[np.float64], rows: int) -> None:
-    """Finite, not negative, not all zero, one a row."""
+def _allowed(sample_weight: Any, rows: int) -> NDArray[np.float64]:
+    """Finite, not negative, one a row."""
+    given = as_array(sample_weight)
+    weight = np.full(rows, float(given)) if given.ndim == 0 else np.array(given, dtype=np.float64)
     if weight.ndim != 1:
         raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
     if weight.shape[0] != rows:
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected ({rows},)!")
+    _check_finite(weight)
+    return weight
+
+
+def _check_finite(weight: NDArray[np.float64]) -> None:
     if not np.isfinite(weight).all():
         row = int(np.flatnonzero(~np.isfinite(weight))[0])
         raise ValueError(f"Input sample_weight contains NaN or infinity: row {row} has weight {weight[row]}.")
     if (weight < 0).any():
         row = int(np.flatnonzero(weight < 0)[0])
         raise ValueError(f"Sample weights must not be negative: row {row} has weight {weight[row]}.")
-    if not weight.any():
+
+
+def _check_some(weight: NDArray[np.float64], processes: Communicator) -> None:
+    """Not all zero."""
+    if not any(processes.gathered(lambda: bool(weight.any()))):
         raise ValueError("Sample weights must contain at least one non-zero number.")
 
 

@@ -64,6 +64,11 @@ def _reach(objective: Objective, u: Tensor, lanes: Tensor, steps: Tensor) -> Ten
 
     A class whose probability is beyond the squared precision of the rows has no curvature, and is left out.
     """
+    nothing = u.new_zeros(steps.shape[0])
+    return objective.largest(lambda: _own_reach(objective, u, lanes, steps), nothing)
+
+
+def _own_reach(objective: Objective, u: Tensor, lanes: Tensor, steps: Tensor) -> Tensor:
     lane, points = int(lanes[0]), torch.cat([u, steps])
     largest = u.new_zeros(steps.shape[0])
     for block, eta in objective.linear_predictors(points, lanes.expand(points.shape[0]), offset=False):

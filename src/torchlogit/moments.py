@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from torchlogit.kernels import numba_cpu
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
-from torchlogit.sources import Source
+from torchlogit.sources import Source, communicator_of
 
 _EPS = torch.finfo(torch.float64).eps
 # A smaller spread counts as none: the coefficient that belongs to it would overflow.
@@ -87,7 +87,7 @@ class _Sums:
     held: Tensor  # (L, p) weight of the rows that store the column
     first: Tensor
     second: Tensor
-    largest: Tensor
+    largest: Tensor = field(metadata={"reduce": "max"})
     stored: Tensor  # (L, p) rows of positive weight that store the column
     rows: Tensor  # (L,) rows of positive weight
 
@@ -204,14 +204,21 @@ class PassingMoments:
 def _first_row(source: Source) -> Tensor:
     """The dense part of the first row that is there, ``(p,)``; zeros elsewhere."""
     anchor = torch.zeros(source.features, dtype=torch.float64, device=source.device)
-    for block in source.blocks():
-        present = _present(block)
-        if block.dense is None or bool(present.any()):
-            if block.dense is not None:
-                first = int(present.to(torch.int8).argmax())
-                anchor[: block.dense.shape[1]] = block.dense[first].to(torch.float64)
-            break
+    found = communicator_of(source).gathered(lambda: _own_first_row(source))
+    first = next((row for row in found if row is not None), anchor[:0])
+    anchor[: first.shape[0]] = first.to(anchor.device)
     return anchor
+
+
+def _own_first_row(source: Source) -> Tensor | None:
+    """The dense part of the first row that is there, of those of this process."""
+    for block in source.blocks():
+        if block.dense is None:
+            return None
+        present = _present(block)
+        if bool(present.any()):
+            return block.dense[int(present.to(torch.int8).argmax())].to("cpu", torch.float64, copy=True)
+    return None
 
 
 def _present(block: Block) -> Tensor:
@@ -243,11 +250,24 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
 
 
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
+    return communicator_of(source).added(
+        lambda: _own_sums(source, lanes, anchor, unit, compiled),
+        lambda: _no_sums(lanes, anchor),
+        torch.cat([anchor, unit]),
+    )
+
+
+def _no_sums(lanes: int, anchor: Tensor) -> _Sums:
+    columns, one = anchor.new_zeros(lanes, anchor.shape[0]), anchor.new_zeros(lanes)
+    zeros = torch.zeros_like
+    return _Sums(one, columns, zeros(columns), zeros(columns), zeros(anchor), zeros(columns), zeros(one))
+
+
+def _own_sums(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
     total: _Sums | None = None
     for block in source.blocks(_rows_at_once(source) if compiled else None):
         total = _with_block(total, block, lanes, anchor, unit, compiled)
-    assert total is not None
-    return total
+    return _no_sums(lanes, anchor) if total is None else total
 
 
 def _with_block(

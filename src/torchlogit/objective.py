@@ -27,7 +27,7 @@ from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.quadratic import Quadratic
-from torchlogit.sources import Source
+from torchlogit.sources import Shard, Source, communicator_of
 
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
@@ -35,6 +35,13 @@ _KEPT_BYTES = 2**29
 _GRAM_BLOCK = 8_000_000
 # Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
 _WRITTEN_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Largest:
+    """Numbers of which the largest of all processes count."""
+
+    value: Tensor = field(metadata={"reduce": "max"})
 
 
 @dataclass(slots=True)
@@ -228,10 +235,18 @@ class Objective:
     def _sweep(
         self, function: Callable[[Block], RowStats], *asked: object, rows: int | None = None, partly: bool = True
     ) -> RowStats:
-        """Add up ``function`` of all blocks; ``asked`` is all that it depends on beside the rows."""
+        """The sums of all rows, of this process and of others; ``asked`` is all that ``function`` depends on beside."""
         started = time.perf_counter()
-        rows = rows or self.kernel.block_rows
-        total = self._own_sums(function, rows, self.journal.open(*asked, rows, partly=partly))
+        rows, source = rows or self.kernel.block_rows, self.source
+
+        def own() -> RowStats:
+            return self._own_sums(function, rows, self.journal.open(*asked, rows, partly=partly))
+
+        if isinstance(source, Shard):
+            at = torch.cat([part.reshape(-1).to(torch.float64) for part in asked if isinstance(part, Tensor)])
+            total = source.communicator.added(own, lambda: function(source.absent), at)
+        else:
+            total = own()
         self.effort.seconds += time.perf_counter() - started
         self.effort.passes += self.source.rows / self.effort.total_rows
         self.effort.rows += self.source.rows
@@ -302,6 +317,8 @@ class Objective:
                     if i == len(kept):
                         kept.append(kernel.row_curvature(block, theta, lanes))
                     curvature = kept[i]
+                    if curvature[0].shape[0] != block.rows:  # a shard's absent row, where a read has failed
+                        curvature = None
                 return kernel.curvature_product(block, theta, along, lanes, curvature)
 
             stats = self._sweep(block_product, "product", theta, along, lanes, partly=kept is None)
@@ -393,6 +410,11 @@ class Objective:
         spread = square - mean * cross if self.fit_intercept else square
         spread = torch.maximum(spread, 1e-15 * square) / scale.square()
         return spread, (mean - shift) / scale, own
+
+    def largest(self, work: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """Of each number, the largest that the rows of any process give; ``like`` has the shape of ``work``'s."""
+        communicator = communicator_of(self.source)
+        return communicator.added(lambda: _Largest(work()), lambda: _Largest(like)).value
 
     def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
         """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""

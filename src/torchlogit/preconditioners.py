@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Objective
-from torchlogit.sources import Source
+from torchlogit.sources import Source, communicator_of, resident
 
 # A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
 _SAFE_PIVOT = 1e-11
@@ -323,6 +323,17 @@ def _factor_rows(objective: Objective, u: Tensor, lanes: Tensor, hessian: Tensor
         # The rows whose Gram matrix `_unlock` added; it made the mean diagonal (1 + 1 / K) times the original.
         mean = hessian.diagonal().reshape(outputs, width).mean(0) / (1 + 1 / outputs)
         upper = torch.cat([upper, torch.diag_embed((mean / outputs).sqrt()).repeat(1, outputs)])
+    communicator = communicator_of(objective.source)
+    upper = upper if communicator.rank == 0 else upper[:0]
+    triangles = communicator.gathered(lambda: _with_rows(objective, u, lanes, upper).cpu())
+    # Triangles of different rows are rows of the whole one.
+    triangle = triangles[0] if len(triangles) == 1 else torch.linalg.qr(torch.cat(triangles), mode="r")[1]
+    return triangle.to(u.device)
+
+
+def _with_rows(objective: Objective, u: Tensor, lanes: Tensor, upper: Tensor) -> Tensor:
+    """The triangular factor of ``upper`` and this process's weighted rows."""
+    outputs, width = u.shape[1:]
     for rows, eta, target, share in objective.curved_rows(u, lanes):
         root = objective.kernel.loss.curvature_root(eta, target)[:, 0] * share.sqrt()[:, None, None]
         weighted = (root[..., None] * rows[:, None, None, :]).reshape(-1, outputs * width)
@@ -377,7 +388,7 @@ class GramEigenbasis:
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> EigenbasisInverse:
         """At ``u``."""
-        sample = objective.on(self.sample)
+        sample = objective.on(resident(self.sample))
         lane = int(lanes[0])
         if lane not in self._basis:  # the rows' own geometry: it does not depend on the point
             self._basis[lane] = _shared_basis(sample, u[:1], lanes[:1])

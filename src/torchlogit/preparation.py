@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.comm import ALONE, Communicator, current
 from torchlogit.fit import Fit, NonFiniteError, Problem
 from torchlogit.gathering import weights_of
 from torchlogit.incremental import Incremental
 from torchlogit.inputs import (
     Features,
-    check_weights,
-    classes_and_codes,
     known_codes,
     row_offsets,
     row_weights,
@@ -28,6 +27,8 @@ from torchlogit.losses import loss_for
 from torchlogit.parameters import check_parameters, device_of, seed_of
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import FitOptions
+from torchlogit.sharing import agreed, classes_of, located, read
+from torchlogit.sources import shared
 
 if TYPE_CHECKING:
     from torchlogit.estimator import LogisticRegression
@@ -47,6 +48,9 @@ class Prepared:
     columns : sequence of str, optional
         Their names.
     features : Features
+    processes : Communicator
+    counts : tuple of int
+        How many rows each has.
     """
 
     problem: Problem
@@ -55,6 +59,8 @@ class Prepared:
     classes: NDArray[Any]
     columns: Any
     features: Features
+    processes: Communicator = ALONE
+    counts: tuple[int, ...] = ()
 
     def begin(self, estimator: LogisticRegression) -> Fit:
         """The fit, before its first step; a value that is not finite is named."""
@@ -67,7 +73,13 @@ class Prepared:
                 getattr(estimator, "_keeper", None),  # the command line's checkpoint
             )
         except NonFiniteError as error:
-            raise _non_finite_message(estimator, self.features, names, error) from None
+            rank, row = (error.rank, error.row) if error.rank is not None else located(error.row, self.counts)
+            own = NonFiniteError(row, error.column, error.value)
+            # The row's process knows where it stands.
+            told = self.processes.gathered(
+                lambda: str(_non_finite_message(estimator, self, own)) if rank == self.processes.rank else ""
+            )
+            raise ValueError(told[rank]) from None
 
 
 def prepare(
@@ -81,19 +93,24 @@ def prepare(
         Its ``n_features_in_`` and ``feature_names_in_`` are set.
     X, y, sample_weight, offset : as in `LogisticRegression.fit`
     """
+    processes = current()
     strength = check_parameters(estimator)
-    features = training_features(estimator, X, device_of(estimator.device))
-    classes, codes = classes_and_codes(estimator, features, y)
+    given = read(estimator, X, y, sample_weight, offset, device_of(estimator.device), processes)
+    features, counts = agreed(estimator, given, processes)
+    classes, codes = classes_of(estimator, given, processes)
     if estimator.solver == "liblinear" and classes.size > 2:
         raise ValueError(
             "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Leave solver at "
             "'auto' for the multinomial model, or wrap the estimator in a OneVsRestClassifier."
         )
-    weight = row_weights(features, sample_weight, estimator.class_weight, classes, codes)
+    weight = row_weights(features, given.sample_weight, estimator.class_weight, classes, codes, processes)
     loss = loss_for(int(classes.size))
-    offsets = row_offsets(_offset_of(features, offset), features.rows, loss.outputs)
-    source = features.source(codes, weight, offsets, loss.outputs)
-    total = _total(features, weight)
+    offsets = processes.together(lambda: row_offsets(_offset_of(features, given.offset), features.rows, loss.outputs))
+    total = sum(processes.gathered(lambda: _total(features, weight)))
+    if not total:
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    own = features.source(codes, weight, offsets, loss.outputs, first=sum(counts[: processes.rank]))
+    source = shared(own, processes)
     problem = Problem(
         source,
         loss,
@@ -102,13 +119,20 @@ def prepare(
         _start(estimator, loss.outputs, source.features),
         offsets is not None or (features.stream is not None and features.brings_offsets),
     )
-    return Prepared(problem, _options(estimator), features.dtype, classes, _names(estimator, features), features)
+    options = processes.from_first(lambda: _options(estimator))
+    names = _names(estimator, features)
+    return Prepared(problem, options, features.dtype, classes, names, features, processes, counts)
 
 
 def prepare_more(
     estimator: LogisticRegression, X: Any, y: Any, classes: Any, sample_weight: Any, offset: Any
 ) -> tuple[Prepared, Incremental]:
     """The problem of a further batch, and the memory that it joins."""
+    if current().world > 1:
+        raise ValueError(
+            "partial_fit takes the rows of one process: call it outside of distributed(), or use fit there, which "
+            "takes those of all"
+        )
     strength = check_parameters(estimator)
     if isinstance(estimator.class_weight, str):
         raise ValueError(
@@ -128,7 +152,9 @@ def prepare_more(
         memory = Incremental(loss, features.columns, bool(estimator.fit_intercept), offsets is not None)
     _check_same(memory, features, offsets is not None)
     problem = memory.problem(blocks, strength)
-    return Prepared(problem, _options(estimator), features.dtype, known, _names(estimator, features), features), memory
+    names = _names(estimator, features)
+    more = Prepared(problem, _options(estimator), features.dtype, known, names, features, counts=(features.rows,))
+    return more, memory
 
 
 def _check_same(memory: Incremental, features: Features, has_offset: bool) -> None:
@@ -193,25 +219,24 @@ def _total(features: Features, weight: NDArray[np.float64] | None) -> float:
     """Total weight."""
     if weight is None and features.stream is not None and features.brings_weights:
         moments = features.stream.moments
-        total = float(weights_of(features.original).sum() if moments is None else moments.weight[0])
-        check_weights(np.array([total]), 1)
-        return total
+        return float(weights_of(features.original).sum() if moments is None else moments.weight[0])
     return float(features.rows if weight is None else weight.sum())
 
 
 def _offset_of(features: Features, offset: Any) -> Any:
     if offset is None and features.stream is None and features.lazy is not None and features.lazy.has_offset:
-        return np.concatenate([batch.offset for batch in features.batches if batch.offset is not None])
+        offsets = [batch.offset for batch in features.batches if batch.offset is not None]
+        return np.concatenate(offsets) if offsets else np.empty(0)
     return offset
 
 
-def _non_finite_message(
-    estimator: LogisticRegression, features: Features, names: Any, error: NonFiniteError
-) -> ValueError:
+def _non_finite_message(estimator: LogisticRegression, prepared: Prepared, error: NonFiniteError) -> ValueError:
     """scikit-learn's first sentence, then where."""
+    features, names, processes = prepared.features, prepared.columns, prepared.processes
     what = "NaN" if np.isnan(error.value) else "infinity or a value too large for its dtype"
     column = f"column {error.column}" if names is None else f"column '{names[error.column]}'"
     where = f"row {error.row}" if features.lazy is None else features.lazy.place(error.row)
+    where += f" of process {processes.rank}" if processes.world > 1 and features.lazy is None else ""
     return ValueError(
         f"Input X contains {what}. The first is in {where}, {column}. {type(estimator).__name__} does not accept "
         "missing values: drop or fill those rows, or put a TableEncoder before the model, which does."

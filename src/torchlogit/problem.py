@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -233,7 +233,8 @@ class RowStats:
     weight: Tensor  # (M,)
     loss: Tensor | None = None  # (M,)
     gradient: Tensor | None = None  # (M, K, D)
-    margin: Tensor | None = None  # (M,) smallest signed margin among rows of positive weight
+    # (M,) smallest signed margin among rows of positive weight
+    margin: Tensor | None = field(default=None, metadata={"reduce": "min"})
     product: Tensor | None = None  # (M, K, D) curvature times a direction
     gram: Tensor | None = None  # (M, K * D, K * D) curvature
     diagonal: Tensor | None = None  # (M, K, D) its diagonal
@@ -243,14 +244,14 @@ class RowStats:
     def __add__(self, other: RowStats) -> RowStats:
         """Add two records field by field."""
         total: dict[str, object] = {}
-        for field in fields(self):
-            a, b = getattr(self, field.name), getattr(other, field.name)
+        for item in fields(self):
+            a, b = getattr(self, item.name), getattr(other, item.name)
             if a is None or b is None:
-                total[field.name] = None
-            elif field.name == "margin":
-                total[field.name] = torch.minimum(a, b)
+                total[item.name] = None
+            elif item.metadata.get("reduce") == "min":
+                total[item.name] = torch.minimum(a, b)
             else:
-                total[field.name] = a + b
+                total[item.name] = a + b
         return RowStats(**total)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,13 @@ class RowBatch:
     offset: NDArray[np.float64] | None = None
     file: int = 0
     start: int = 0
+
+    def slice(self, start: int, stop: int) -> RowBatch:
+        """Some of the rows."""
+        here = slice(start, min(stop, self.rows))
+        parts = {name: getattr(self, name) for name in ("dense", "sparse", "codes", "target", "weight", "offset")}
+        cut: dict[str, Any] = {name: None if part is None else part[here] for name, part in parts.items()}
+        return replace(self, rows=here.stop - here.start, start=self.start + start, **cut)
 
     def one_hot(self) -> scipy.sparse.csr_array | None:
         """The coded columns as a sparse matrix of ones."""
@@ -147,3 +154,11 @@ class LazyRows(ABC):
     @abstractmethod
     def place(self, row: int) -> str:
         """Where the row with this number (counted over all files, from 0) stands, for a person."""
+
+    @abstractmethod
+    def portion(self, rank: int, world: int) -> LazyRows:
+        """The rows that this one of several processes reads: contiguous, and together all, each once."""
+
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of what was given for each row of the whole, what belongs to these rows."""
+        return values

@@ -171,6 +171,12 @@ class Selection(Table):
             raise IndexError(f"row {row} of {rows.size} rows")
         return self._table.place(int(rows[row]))
 
+    def portion(self, rank: int, world: int) -> Table:
+        """The rows of one of several processes."""
+        from torchlogit.portion import Portion
+
+        return Portion.of(self._table, self._mask, rank, world)
+
     def select(self, mask: NDArray[np.bool_]) -> Table:
         """Some of the selected rows."""
         given = np.asarray(mask)

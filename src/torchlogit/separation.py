@@ -24,6 +24,8 @@ principal directions of these rows, so that nearly collinear columns are no hard
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ from torchlogit.preconditioners import HessianCholesky, HessianInverse
 from torchlogit.separation_programme import Programme, Separation, SeparationKind
 from torchlogit.solvers.base import State
 from torchlogit.solvers.conjugate_gradient import newton_direction
+from torchlogit.sources import Shard
 
 # An effect this close to one no longer counts as a proof; rounding in the step is far smaller.
 _PROOF = 0.99
@@ -54,7 +57,7 @@ def find_separation(objective: Objective, state: State, lane: int) -> Separation
     """
     here = slice(lane, lane + 1)
     if not _proves_overlap(objective, state.u[here], state.lanes[here], state.gradient[here]):
-        return Programme(objective, state.u[here], state.lanes[here]).solve()
+        return _by_programme(objective, state, here, Programme.solve, Separation(SeparationKind.UNDECIDED))
     return Separation(SeparationKind.NONE)
 
 
@@ -74,6 +77,13 @@ def _proves_overlap(objective: Objective, u: Tensor, lanes: Tensor, gradient: Te
     if curvature is not None:
         unsure = _uncertain(objective, curvature, lanes).T.reshape(-1, *direction.shape[1:])
         directions = torch.cat([direction, objective.project(unsure)])
+    nothing = torch.zeros(directions.shape[0], dtype=torch.float64, device=u.device)
+    largest = objective.largest(lambda: _largest_effects(objective, u, lanes, directions), nothing)
+    return bool(largest[0] < _PROOF) and bool((largest[1:] < 1 - _PROOF).all())
+
+
+def _largest_effects(objective: Objective, u: Tensor, lanes: Tensor, directions: Tensor) -> Tensor:
+    """Of each direction on a row of this process, relative to the row's expectation."""
     points = lanes.expand(directions.shape[0])
     largest = torch.zeros(directions.shape[0], dtype=torch.float64, device=u.device)
     for (block, eta), (_, effect) in zip(
@@ -88,7 +98,7 @@ def _proves_overlap(objective: Objective, u: Tensor, lanes: Tensor, gradient: Te
             weight = block.weight if block.weight.ndim == 1 else block.weight[:, int(lanes[0])]
             effect = torch.where(weight[:, None] > 0, effect, 0.0)
         largest = torch.maximum(largest, effect.amax(0))
-    return bool(largest[0] < _PROOF) and bool((largest[1:] < 1 - _PROOF).all())
+    return largest
 
 
 def _uncertain(objective: Objective, curvature: HessianInverse, lanes: Tensor) -> Tensor:
@@ -116,8 +126,34 @@ def _uncertain(objective: Objective, curvature: HessianInverse, lanes: Tensor) -
 def complete_separation(objective: Objective, state: State, lane: int) -> Separation:
     """Names for a lane whose margins are all positive: the columns that do it alone, or all that vary."""
     here = slice(lane, lane + 1)
-    programme = Programme(objective, state.u[here], state.lanes[here])
-    return Separation(SeparationKind.COMPLETE, programme.alone() or programme.varying())
+
+    def named(programme: Programme) -> Separation:
+        return Separation(SeparationKind.COMPLETE, programme.alone() or programme.varying())
+
+    varying = objective.moments.deviation[int(state.lanes[lane])] > 0
+    columns = tuple(int(j) for j in torch.nonzero(varying)[:, 0])
+    return _by_programme(objective, state, here, named, Separation(SeparationKind.COMPLETE, columns))
+
+
+def _by_programme(
+    objective: Objective,
+    state: State,
+    here: slice,
+    work: Callable[[Programme], Separation],
+    without: Separation,
+) -> Separation:
+    """What the programme says; of rows in several processes, if it can have them all, else what is known without.
+
+    Its time is limited, so there the first process speaks for all.
+    """
+    source = objective.source
+    if not isinstance(source, Shard):
+        return work(Programme(objective, state.u[here], state.lanes[here]))
+    rows = source.held()
+    if rows.rows < source.rows:
+        return without
+    whole = objective.on(rows)
+    return source.communicator.from_first(lambda: work(Programme(whole, state.u[here], state.lanes[here])))
 
 
 __all__ = ["Separation", "SeparationKind", "complete_separation", "find_separation"]

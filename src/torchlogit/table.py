@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from torchlogit.rows import LazyRows
+from torchlogit.rows import LazyRows, RowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ class TableBatch:
     def rows(self) -> int:
         """Number of rows."""
         return int(self.columns.num_rows)
+
+    def slice(self, start: int, stop: int) -> TableBatch:
+        """Some of the rows."""
+        here = slice(start, min(stop, self.rows))
+        cut: dict[str, Any] = {
+            name: None if part is None else part[here]
+            for name, part in (("target", self.target), ("weight", self.weight), ("offset", self.offset))
+        }
+        columns = self.columns.slice(here.start, here.stop - here.start)
+        return replace(self, columns=columns, start=self.start + start, **cut)
 
 
 # Skipped rows that are listed; all are counted.
@@ -119,6 +129,43 @@ class Table(LazyRows):
         """Number of rows."""
         return sum(batch.rows for batch in (self.numeric_batches() if self.is_sparse else self.table_batches()))
 
+    def known_rows(self) -> int | None:
+        """Number of rows, None if it takes a read to know."""
+        return None
+
+    def edges(self) -> NDArray[np.int64]:
+        """Rows before which a reader may begin at no cost, in order."""
+        return np.zeros(0, dtype=np.int64)
+
+    def table_batches_between(self, first: int, last: int) -> Iterator[TableBatch]:
+        """The rows ``first <= row < last``, counted over all files. This reads all; formats that need not, do not."""
+        return between(self.table_batches(), first, last)
+
+    def numeric_batches_between(self, first: int, last: int) -> Iterator[RowBatch]:
+        """The same as numbers."""
+        return between(self.numeric_batches(), first, last)
+
+    def portion(self, rank: int, world: int) -> Table:
+        """The rows of one of several processes."""
+        from torchlogit.portion import Portion
+
+        return Portion.of(self, None, rank, world)
+
     def with_columns(self, names: Sequence[str]) -> Table:
         """The same rows with the columns of a model: for sparse tables, whose width depends on their rows."""
         raise TypeError(f"only sparse tables take other columns, not {type(self).__name__} with {len(names)} columns")
+
+
+Batch = TypeVar("Batch", TableBatch, RowBatch)
+
+
+def between(batches: Iterator[Batch], first: int, last: int) -> Iterator[Batch]:
+    """The rows ``first <= row < last`` of batches that begin with row 0."""
+    row = 0
+    for batch in batches:
+        if row >= last:
+            return
+        start, stop = max(first - row, 0), min(last - row, batch.rows)
+        if start < stop:
+            yield batch if (start, stop) == (0, batch.rows) else batch.slice(start, stop)
+        row += batch.rows

@@ -17,11 +17,12 @@ from torchlogit.cli.evaluate import evaluate
 from torchlogit.cli.explain import explain
 from torchlogit.cli.export import export
 from torchlogit.cli.fit import fit
-from torchlogit.cli.guard import OneSentence, exit_code, guarded, interruption, say
+from torchlogit.cli.guard import OneSentence, exit_code, guarded, interruption, let_go, say, speaks
 from torchlogit.cli.inspect import inspect
+from torchlogit.cli.plan import plan
 from torchlogit.cli.predict import predict
 
-COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, demo)
+COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, plan, demo)
 
 app = typer.Typer(
     name="torchlogit",
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command(name=_command.__name__)(guarded(_command))
+    app.command(name=_command.__name__)(guarded(_command, together=_command is fit))
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,6 +57,8 @@ def _root(
 def run() -> None:
     """Run the command line; exits with 0 (fine), 2 (bad input or usage), 130 (interrupted) or 143 (terminated)."""
     sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
+    if not speaks():
+        let_go(sys.stdout)
     try:
         app()
     except KeyboardInterrupt as interrupt:

@@ -14,6 +14,7 @@ import torch
 
 from torchlogit._version import __version__
 from torchlogit.cli.guard import say, will_resume
+from torchlogit.comm import current
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
 from torchlogit.fit_checkpoint import FitCheckpoint, Pace
@@ -115,7 +116,8 @@ def _tested(request: FitRequest) -> list[Any]:
 
 def learned_encoder(rows: Table, checkpoint: FitCheckpoint | None) -> TableEncoder:
     """The encoder of these rows: from the checkpoint if it has it, else learned and kept there."""
-    kept = None if checkpoint is None else checkpoint.encoder()
+    processes = current()
+    kept = processes.from_first(lambda: None if checkpoint is None else checkpoint.encoder())
     if kept is not None:
         arrays = {name: tensor.numpy() for name, tensor in kept["arrays"].items()}
         return encoder_from(restored(json.loads(kept["document"])), arrays)

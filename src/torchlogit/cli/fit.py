@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from torchlogit.cli import options as o
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from torchlogit.cli.show import Waiting
     from torchlogit.cli.workflow import FitReport, FitRequest
 
 _SHOWN_COLUMNS = 40
@@ -72,7 +74,8 @@ def fit(
     from torchlogit.cli.guard import say
     from torchlogit.cli.page import write_page
     from torchlogit.cli.show import Waiting
-    from torchlogit.cli.workflow import FitRequest, fit_table
+    from torchlogit.cli.workflow import FitRequest, fit_rows, measured
+    from torchlogit.comm import current
     from torchlogit.model_file import save
 
     if resume and checkpoint is None:
@@ -89,18 +92,35 @@ def fit(
     table = replace(table, memory=memory, cache=cache, on_bad_row=on_bad_row)
     share = 0.2 if test_size is None else test_size
     request = FitRequest(data, table, positive, list(test or []), share, C, tol, device, seed, max_iter)
-    with Waiting() as waiting, opened(kept, request) as keeper:
-        done = None if keeper is None or report is not None else finished(keeper, request)
-        done = done or fit_table(request, waiting, keeper)
+
+    processes = current()
+    reports: list[FitReport] = []
+
+    def conclude(done: FitReport, waiting: Waiting) -> None:
         if report is not None and done.measured is not None:
             rows, labels, training = done.measured
             write_page(report, done.model, rows, labels, waiting, data=test or data, training=training, seed=seed)
         save(done.model, output, notes=done.notes)
         if keeper is not None:
             keep_finished(keeper, request, done)
-    for remark in done.skipped:
-        say(remark)
-    _print(done, request, output, report, as_json)
+        reports.append(done)
+
+    def known(waiting: Waiting) -> bool:
+        done = None if keeper is None or report is not None else finished(keeper, request)
+        if done is not None:
+            conclude(done, waiting)
+        return done is not None
+
+    with Waiting() as waiting, ExitStack() as stack:
+        first = kept if processes.rank == 0 else None
+        keeper = processes.together(lambda: stack.enter_context(opened(first, request)))
+        if not processes.from_first(lambda: known(waiting)):
+            fitted = fit_rows(request, waiting, keeper)
+            processes.from_first(lambda: conclude(measured(fitted, request, waiting), waiting))
+    for done in reports:
+        for remark in done.skipped:
+            say(remark)
+        _print(done, request, output, report, as_json)
 
 
 def check_writable(output: Path, data: Sequence[str], option: str = "-o") -> None:

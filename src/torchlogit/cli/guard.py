@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from torchlogit.cli import leave
 
 BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
+
+# A launcher ends all of its processes when one has ended: the one that says why must not be the last.
+_HEAD_START = 2.0
 
 _promised: dict[Path, object] = {}  # what a command is to write, and how it was found
 _kept: list[Resumable] = []  # what a command goes on from another time
@@ -51,24 +55,38 @@ class OneSentence(TyperGroup):
             text = error.format_message().strip().rstrip(".")
             command = error.ctx.command_path if error.ctx is not None else "torchlogit"
             say(f"{text[:1].lower()}{text[1:]}; see '{command} --help'")
+            if not speaks():
+                time.sleep(_HEAD_START)
             sys.exit(BAD_INPUT)
         except OSError as error:
             say(_sentence(error))
             sys.exit(BAD_INPUT)
         except SystemExit as end:  # Typer's way to say that nobody read the help to its end
-            _let_go(sys.stdout)
+            let_go(sys.stdout)
             sys.exit(0 if end.code == 1 else end.code)
         if not standalone_mode:
             return code
         return sys.exit(code if isinstance(code, int) else 0)
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with errors that the person can mend turned into a sentence."""
+def guarded(command: Callable[..., None], *, together: bool = False) -> Callable[..., None]:
+    """The command, with errors that the person can mend turned into a sentence.
+
+    With ``together`` the processes of a launcher such as torchrun run it as one; otherwise the first does it alone.
+    """
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
-        from torchlogit.errors import InputError
+        if together and os.environ.get("WORLD_SIZE", "1") != "1":
+            from torchlogit.cli.processes import joined
+
+            with joined(str(options.get("device", "cpu"))):
+                alone(*arguments, **options)
+        elif speaks():
+            alone(*arguments, **options)
+
+    def alone(*arguments: Any, **options: Any) -> None:
+        from torchlogit.errors import InputError, LostProcessError
 
         _promised.clear()
         _kept.clear()
@@ -83,19 +101,19 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             if error.filename:
                 say(_sentence(error))
                 raise typer.Exit(BAD_INPUT) from None
-            _let_go(sys.stdout)
+            let_go(sys.stdout)
             raise typer.Exit(0) from None
-        except InputError as error:
+        except (InputError, LostProcessError) as error:
             say(str(error))
-            raise typer.Exit(BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT) from error
         except OSError as error:
             say("; ".join(filter(None, [_sentence(error), _how_to_go_on()])))
             if not error.filename:
-                _let_go(sys.stdout)
-            raise typer.Exit(BAD_INPUT) from None
-        except MemoryError:
+                let_go(sys.stdout)
+            raise typer.Exit(BAD_INPUT) from error
+        except MemoryError as error:
             say("the machine has too little memory for these data; fit on fewer rows or columns")
-            raise typer.Exit(BAD_INPUT) from None
+            raise typer.Exit(BAD_INPUT) from error
 
     return run
 
@@ -158,20 +176,27 @@ def _looks(path: Path) -> object:
     return (found.st_ino, found.st_mtime_ns, found.st_size) if path.is_file() else None
 
 
+def speaks() -> bool:
+    """Whether this is the process that says what there is to say: the first of those that a launcher has started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def say(sentence: str) -> None:
     """One sentence on standard error, if anybody listens."""
     from torchlogit.cli.show import printable
 
+    if not speaks():
+        return
     with suppress(OSError):
         sys.stdout.flush()
     try:
         sys.stderr.write(f"torchlogit: {printable(' '.join(sentence.splitlines()))}\n")
         sys.stderr.flush()
     except BrokenPipeError:
-        _let_go(sys.stderr)
+        let_go(sys.stderr)
 
 
-def _let_go(stream: Any) -> None:
+def let_go(stream: Any) -> None:
     """Nothing more goes to a pipe that nobody reads, or a full disk; the interpreter would try again when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from torchlogit.cli.guard import speaks
+
 _PIPED_WIDTH = 200
 _OPTIONS = {"(max_iter)": "(--max-iter)", "a larger tol": "a larger --tol", "(a finite C)": "(a finite --C)"}
 _PATIENCE = 2.0  # seconds before a bar appears
@@ -116,7 +118,7 @@ class Waiting:
 
     def now(self, what: str, share: float | None = None) -> None:
         """Say what is going on, and how far it is (0 to 1)."""
-        if not self._console.is_terminal:
+        if not (self._console.is_terminal and speaks()):
             return
         if not self._shown and time.monotonic() - self._began > _PATIENCE:
             self._progress.start()

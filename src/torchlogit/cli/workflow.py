@@ -19,14 +19,17 @@ from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, tr
 from torchlogit.cli.measures import measures
 from torchlogit.cli.options import TableOptions
 from torchlogit.cli.show import Waiting, with_options
+from torchlogit.comm import current
 from torchlogit.encode import TableEncoder
 from torchlogit.encode.lazy import EncodedTable
 from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.fit_checkpoint import FitCheckpoint
+from torchlogit.keeping import Keeper
 from torchlogit.prediction import likeliest, log_probabilities, probabilities
 from torchlogit.progress import told, told_read
 from torchlogit.rows import LazyRows
+from torchlogit.shared_checkpoint import SharedKeeper
 from torchlogit.sources.files import expand, fingerprint
 from torchlogit.sources.streaming import Pass
 from torchlogit.table import Skipped, Table
@@ -78,9 +81,50 @@ def open_table(options: TableOptions, data: list[str], waiting: Waiting) -> Tabl
     return table
 
 
-def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None = None) -> FitReport:
-    """Read, hold out, encode, fit and measure."""
+@dataclass(frozen=True)
+class Fitted:
+    """What all processes have when the fit is done: the rows, which of them were held out, and the model."""
+
+    table: Table
+    labels: Labels
+    mask: NDArray[np.bool_]
+    model: LogisticRegression | Pipeline
+    encoding_seconds: float
+    fitting: float  # when it began
+    fitted: float  # and ended
+    began: float
+
+    @property
+    def rows(self) -> Table:
+        """The rows of the fit."""
+        return self.table.select(~self.mask) if self.mask.any() else self.table
+
+    @property
+    def kept(self) -> Labels:
+        """Their labels."""
+        return Labels(self.labels.classes, self.labels.codes[~self.mask])
+
+
+def fit_rows(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | None = None) -> Fitted:
+    """Read, hold out, encode and fit, in as many processes as there are.
+
+    Parameters
+    ----------
+    request : FitRequest
+    waiting : Waiting
+    checkpoint : FitCheckpoint, optional
+        Of the first process; the others have none of their own.
+    """
     began = time.perf_counter()
+    table, labels, mask = current().together(lambda: _opened(request, waiting))
+    rows = table.select(~mask) if mask.any() else table
+    fitting = time.perf_counter()
+    model, encoding_seconds = _fit(rows, Labels(labels.classes, labels.codes[~mask]), request, waiting, checkpoint)
+    return Fitted(table, labels, mask, model, encoding_seconds, fitting, time.perf_counter(), began)
+
+
+def _opened(request: FitRequest, waiting: Waiting) -> tuple[Table, Labels, NDArray[np.bool_]]:
+    """The table, its labels, and which rows are held out."""
     table = open_table(request.table, request.data, waiting)
     if table.target is None:
         raise InputError(
@@ -93,12 +137,16 @@ def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint |
         mask = np.zeros(labels.codes.size, dtype=bool)
     else:
         mask = held_out(labels.codes, table.uniforms(request.seed), request.test_size)
-    rows = table.select(~mask) if mask.any() else table
-    kept = Labels(labels.classes, labels.codes[~mask])
-    fitting = time.perf_counter()
-    model, encoding_seconds = _fit(rows, kept, request, waiting, checkpoint)
-    seconds = time.perf_counter() - fitting
-    report = _figures(classifier_of(model), rows, kept, seconds, encoding_seconds)
+    return table, labels, mask
+
+
+def measured(fitted: Fitted, request: FitRequest, waiting: Waiting) -> FitReport:
+    """The fitted model with all that is told about it."""
+    table, labels, mask, model, rows, kept = (
+        getattr(fitted, name) for name in ("table", "labels", "mask", "model", "rows", "kept")
+    )
+    seconds = fitted.fitted - fitted.fitting
+    report = _figures(classifier_of(model), rows, kept, seconds, fitted.encoding_seconds)
     notes = {
         "table": {**request.table.record(), "target": table.target},
         "columns": list(table.columns),
@@ -115,7 +163,7 @@ def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint |
     }
     empty = [f"{name} has no rows" for name in table.empty_files]
     remarks = [*labels.notes, *_repeated_files(request), *empty, *_hints(model)]
-    measured = (rows, kept, True)
+    shown = (rows, kept, True)
     if request.test:
         other = open_table(request.table, request.test, waiting)
         truth = known_labels(other, labels.classes, against_rest=labels.against_rest)
@@ -124,18 +172,18 @@ def fit_table(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint |
         shared = _shared_files(request)
         if shared:
             remarks.append(f"{', '.join(shared)}: measured on rows that were fitted, not on new ones")
-        measured = (other, truth, bool(shared))
+        shown = (other, truth, bool(shared))
         notes["test"] = [str(path) for path in request.test]
     elif mask.any():
         truth = Labels(labels.classes, labels.codes[mask])
-        measured = (table.select(mask), truth, False)
-        report |= _tested(model, measured[0], truth, kept.shares, waiting)
+        shown = (table.select(mask), truth, False)
+        report |= _tested(model, shown[0], truth, kept.shares, waiting)
         notes["test_size"] = request.test_size
     report["skipped_rows"] = table.skipped.count
     notes["skipped"] = [list(entry) for entry in table.skipped.listed]
-    report["seconds_total"] = time.perf_counter() - began
+    report["seconds_total"] = time.perf_counter() - fitted.began
     notes["figures"] = report
-    return FitReport(model, report, notes, tuple(remarks), measured, _skipped(table.skipped))
+    return FitReport(model, report, notes, tuple(remarks), shown, _skipped(table.skipped))
 
 
 def _skipped(skipped: Skipped) -> list[str]:
@@ -193,7 +241,11 @@ def _fit(
         waiting.reading = told_read(read)
         waiting.now(waiting.reading, read.rows / read.total)
 
-    classifier._observer, classifier._reads, classifier._keeper = watch, watch_read, checkpoint
+    processes = current()
+    keeper: Keeper | None = checkpoint
+    if processes.world > 1 and processes.from_first(lambda: checkpoint is not None):
+        keeper = SharedKeeper(checkpoint, processes)
+    classifier._observer, classifier._reads, classifier._keeper = watch, watch_read, keeper
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
@@ -247,6 +299,7 @@ def _figures(
         "seconds": seconds,
         "seconds_encoding": encoding_seconds,
         "solver": classifier.plan_.solver,
+        "processes": current().world,
     }
 
 

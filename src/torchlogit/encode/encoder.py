@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from torchlogit.comm import Communicator, current
 from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric, Text
 from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
-from torchlogit.encode.lazy import EncodedTable
+from torchlogit.encode.lazy import EncodedTable, without
 from torchlogit.encode.parse import strings
 from torchlogit.encode.plain_numbers import is_plain, side_by_side, standardised
 from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, Reading, chosen, shown
@@ -155,19 +156,45 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             names, blocks, place = list(X.columns), (lambda: _table_blocks(X)), X.place
             self.feature_names_in_ = np.array(names, dtype=object)
             self.n_features_in_ = len(names)
+        elif current().world > 1:
+            raise ValueError(
+                "a TableEncoder learns from all rows, and a frame holds those of one process: give it a scan inside of "
+                "distributed(), or fit it outside"
+            )
         else:
             table = self._frame(X, reset=True)
             names, blocks, place = list(table.column_names), (lambda: even_blocks(table.to_batches())), _row_of_frame
-        self._learn(names, blocks, place)
+        self._check_kinds(names)
+        if isinstance(X, Table) and current().world > 1:
+            self._set(*self._learn_together(X, names, current()))
+        else:
+            self._set(*self._learn(names, blocks, place))
         return self
+
+    def _learn_together(
+        self, table: Table, names: list[str], processes: Communicator
+    ) -> tuple[list[Encoding | None], list[Decision]]:
+        """Each process learns some of the columns from all rows: what a column is depends on all of its values."""
+
+        def learn() -> tuple[list[Encoding | None], list[Decision]]:
+            own = names[processes.rank :: processes.world]
+            if not own:
+                return [], []
+            part = without(table, [name for name in names if name not in set(own)])
+            return self._learn(own, lambda: _table_blocks(part, len(names)), part.place)
+
+        learnt = processes.gathered(learn)
+        order = [(j % processes.world, j // processes.world) for j in range(len(names))]
+        return [learnt[rank][0][i] for rank, i in order], [learnt[rank][1][i] for rank, i in order]
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Fit, then `transform` the same rows."""
         X = X.usable(numeric=False) if isinstance(X, Table) else X
         return self.fit(X, y).transform(X)
 
-    def _learn(self, names: list[str], blocks: Blocks, place: Place) -> None:
-        self._check_kinds(names)
+    def _learn(
+        self, names: list[str], blocks: Blocks, place: Place
+    ) -> tuple[list[Encoding | None], list[Decision]]:
         profiles: list[ColumnProfile] = []
         for batch in blocks():
             if not profiles:
@@ -201,7 +228,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             hint = "" if reason == _AS_ASKED else profile.hint(kind)
             encodings.append(encoding)
             decisions.append(Decision(profile.name, kind, reason, told, width, hint))
-        self._set(encodings, decisions)
+        return encodings, decisions
 
     def _set(self, encodings: list[Encoding | None], decisions: list[Decision]) -> None:
         """The fitted state; a model file brings it back through here too."""
@@ -439,9 +466,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         return arrow_table(X, names)
 
 
-def _table_blocks(table: Table) -> Iterator[pa.RecordBatch]:
+def _table_blocks(table: Table, columns: int | None = None) -> Iterator[pa.RecordBatch]:
     names = list(table.columns)
-    return even_blocks(batch.columns.select(names) for batch in table.table_batches())
+    return even_blocks((batch.columns.select(names) for batch in table.table_batches()), columns)
 
 
 def _show(profile: ColumnProfile, column: pa.Array, place: Place) -> None:

@@ -113,15 +113,15 @@ def frame_batches(table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:
         start += batch.num_rows
 
 
-def even_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in blocks whose length depends on the number of columns alone.
+def even_blocks(batches: Iterable[pa.RecordBatch], columns: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The same rows in blocks whose length depends on the number of columns (or this number) alone.
 
     What is learned from a table then depends on its rows, to the bit, and not on how a file or a frame holds them.
     """
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        rows = max(256, min(_EVEN_ROWS, _EVEN_VALUES // max(batch.num_columns, 1)))
+        rows = max(256, min(_EVEN_ROWS, _EVEN_VALUES // max(columns or batch.num_columns, 1)))
         taken = 0
         while taken < batch.num_rows:
             held.append(batch.slice(taken, rows - count))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.file_table import FileTable
+from torchlogit.portion import Portion
 from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.selection import Selection
 from torchlogit.table import Table, TableBatch
@@ -56,8 +57,12 @@ def _joined(batches: list[TableBatch]) -> TableBatch:
 def _with_used_columns(encoder: TableEncoder, table: Table) -> Table:
     """The same rows without columns that the encoder leaves out: they need not be read, and may hold anything."""
     used = set(encoder.feature_columns_)
-    others = [name for name in table.columns if name not in used]
-    return table.without(others) if others and used and isinstance(table, FileTable | Selection) else table
+    return without(table, [name for name in table.columns if name not in used]) if used else table
+
+
+def without(table: Table, names: list[str]) -> Table:
+    """The same rows without these columns, where a table can leave out some."""
+    return table.without(names) if names and isinstance(table, FileTable | Selection | Portion) else table
 
 
 class EncodedTable(LazyRows):
@@ -123,6 +128,14 @@ class EncodedTable(LazyRows):
     def place(self, row: int) -> str:
         """Where a row stands."""
         return self.table.place(row)
+
+    def portion(self, rank: int, world: int) -> EncodedTable:
+        """The rows of one of several processes."""
+        return EncodedTable(self.encoder, self.table.portion(rank, world), fitting=self.fitting)
+
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of what was given for each row of the whole, what belongs to these rows."""
+        return self.table.own(values)
 
     def numeric_batches(self) -> Iterator[RowBatch]:
         """All rows in order, encoded block by block."""

@@ -13,6 +13,7 @@ import torch
 
 from torchlogit.problem import Block
 from torchlogit.sources.memory import MemorySource
+from torchlogit.sources.shard import Shard, communicator_of, resident, shared
 from torchlogit.sources.streaming import StreamSource
 
 
@@ -47,4 +48,4 @@ class Source(Protocol):
         ...
 
 
-__all__ = ["MemorySource", "Source", "StreamSource"]
+__all__ = ["MemorySource", "Shard", "Source", "StreamSource", "communicator_of", "resident", "shared"]

@@ -47,6 +47,16 @@ class MemorySource:
         self.outputs = outputs
 
     @property
+    def like(self) -> Block:
+        """Some rows, of the same columns."""
+        return self.parts[0]
+
+    @property
+    def most_sampled(self) -> float:
+        """The largest fraction of all rows that a subsample may be."""
+        return 1.0
+
+    @property
     def device(self) -> torch.device:
         """Where the rows live."""
         return self.parts[0].device

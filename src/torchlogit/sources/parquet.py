@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,31 @@ class ParquetFile:
                 yield pa.RecordBatch.from_arrays(decoded, names=names), done / max(self._rows, 1)
         if done != self._rows:
             raise InputError(f"{self.name} holds {done:,} rows but promises {self._rows:,}; write it again")
+
+    def edges(self) -> list[int]:
+        """The row that each row group begins with."""
+        with _arrow_errors(self.name, "Parquet"), self._open() as file:
+            rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        return [0, *itertools.accumulate(rows[:-1])] if rows else []
+
+    def batches_between(self, columns: Sequence[str], first: int, last: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Blocks of the rows ``first <= row < last``, each with its first row; row groups without any are not read."""
+        names, types = list(columns), [self.schema.field(name).type for name in columns]
+        edges = [*self.edges(), self._rows]
+        wanted = [i for i in range(len(edges) - 1) if edges[i] < last and edges[i + 1] > first]
+        if not wanted:
+            return
+        row = edges[wanted[0]]
+        with _arrow_errors(self.name, "Parquet"), self._open() as file:
+            stored = [self._stored[name] for name in names]
+            rows = _rows_of(self._block_bytes, len(names))
+            for block in file.iter_batches(rows, row_groups=wanted, columns=stored):
+                start, stop = max(first - row, 0), min(last - row, block.num_rows)
+                if start < stop:
+                    part = block.slice(start, stop - start)
+                    decoded = [plain(part.column(name), kind) for name, kind in zip(stored, types, strict=True)]
+                    yield row + start, pa.RecordBatch.from_arrays(decoded, names=names)
+                row += block.num_rows
 
 
 class ArrowFile:

@@ -134,6 +134,16 @@ class StreamSource:
         self._resident = MemorySource(parts, state.outputs, sample.hashes)
 
     @property
+    def like(self) -> Block:
+        """Some rows, of the same columns."""
+        return self._resident.parts[0]
+
+    @property
+    def most_sampled(self) -> float:
+        """The largest fraction of all rows that a subsample may be."""
+        return self._sample.fraction
+
+    @property
     def device(self) -> torch.device:
         """Always the CPU."""
         return torch.device("cpu")
