@@ -9,8 +9,8 @@ from dataclasses import dataclass
 BANDWIDTH, LATENCY = 1.25e9, 1e-4
 # Bytes that a process keeps for each row of the whole table: its label's code, and whether it is held out.
 _LABEL_BYTES = 26
-# Blocks on their way from file to memory, and libraries at work (measured: benchmarks/scaling.py, 119 to 172 MB).
-_IN_FLIGHT = 120e6
+# Blocks on their way from file to memory, and libraries at work (benchmarks/scaling.py: 170 to 200 MB).
+_IN_FLIGHT = 180e6
 # Matrices of all coefficients by all that an exact step holds at a time.
 _MATRICES = 4
 

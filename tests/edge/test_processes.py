@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,11 @@ def test_bad_input_on_the_command_line(tmp_path: Path) -> None:
     assert ended[0].stderr.count("\n") == 1
     assert "row 299 (line 300) has '-1.0' in column 'weight'" in ended[0].stderr
     assert not (tmp_path / "model").exists()
+
+
+def test_one_module_talks_to_other_processes() -> None:
+    """``torch.distributed`` has one door."""
+    package = Path(__file__).parents[2] / "src" / "torchlogit"
+    sources = {path.name: path.read_text() for path in package.rglob("*.py")}
+    users = [name for name, text in sources.items() if re.search(r"(import|from) torch\.distributed", text)]
+    assert users == ["comm.py"]
