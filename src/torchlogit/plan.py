@@ -10,7 +10,7 @@ from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky
+from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky, PassingHessian
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Newton, Solver
 from torchlogit.sources import Source
@@ -29,6 +29,8 @@ _ALTERNATIVE_OPERATIONS = 3e10
 # classes a tenth of all rows where its matrix costs no more than a few reads of them: twice the rows take two thirds
 # of the steps (`benchmarks/`).
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS, _SHARE, _SHARE_COLUMNS = 10, 5_000, 0.1, 250
+# Coefficients up to which a read of files takes longer than the products of its Hessian.
+_PASSING_MATRIX = 256
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
 _WORTH_PRODUCTS = 10.0
 # Numbers stored, times outputs, from which compiled loops repay their import: 0.6 s, once, where a pass gains 1.4 ns a
@@ -259,6 +261,10 @@ def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS,
     if size <= _LARGEST_MATRIX:
         alone = outputs == 1 and objective.source.rows * float(size) ** 2 <= _LAST_OPERATIONS
         last_resort = Newton(HessianCholesky(), tol) if alone else None
+        if size <= _PASSING_MATRIX:
+            return LBFGS(PassingHessian(sample), tol, last_resort=last_resort), (
+                "every step is a read of the files, and the first one has the time for the whole Hessian"
+            )
         return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
             "every step is a read of the files, so the sample's Hessian guides it"
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.torch_device import TorchKernel
-from torchlogit.objective import Objective
+from torchlogit.objective import Evaluation, Objective
 from torchlogit.sources import Source, communicator_of, resident
 
 # A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
@@ -229,6 +229,35 @@ class HessianCholesky:
         return HessianInverse(factors, exact=False, bound=bound)
 
 
+@dataclass(frozen=True)
+class PassingHessian:
+    """The whole second derivative at the start, added up by the read that the first gradient takes anyway.
+
+    For rows whose reading takes longer than their products. Where it is built again, or its products lose too many
+    digits, it is a sample's.
+
+    Parameters
+    ----------
+    sample : Source
+        Resident rows.
+    """
+
+    sample: Source
+    name: str = "Cholesky factor of the Hessian"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> HessianInverse:
+        """The sample's, at ``u``."""
+        return HessianCholesky(self.sample).build(objective, u, lanes)
+
+    def evaluate(self, objective: Objective, u: Tensor, lanes: Tensor) -> tuple[Evaluation, HessianInverse]:
+        """Value, gradient and inverse curvature at ``u``, in one read."""
+        evaluation, hessians = objective.value_gradient_hessian(u, lanes, _rounded_kernel(objective))
+        factors = _rounded_cholesky(objective, hessians)
+        if factors is None:
+            return evaluation, self.build(objective, u, lanes)
+        return evaluation, HessianInverse(factors, exact=False, bound=_NEARBY)
+
+
 def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
     """By lane."""
     hessians = rows.hessian(u, lanes)
@@ -241,8 +270,14 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
 
 def _rounded_factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...] | None:
     """From products in float32, at half the cost; None where that loses digits that count."""
-    kernel = TorchKernel(rows.kernel.loss, rows.moments.frame(rows.fit_intercept), torch.float32)
-    hessians = rows.on(rows.source, kernel).hessian(u, lanes)
+    return _rounded_cholesky(rows, rows.on(rows.source, _rounded_kernel(rows)).hessian(u, lanes))
+
+
+def _rounded_kernel(rows: Objective) -> TorchKernel:
+    return TorchKernel(rows.kernel.loss, rows.moments.frame(rows.fit_intercept), torch.float32)
+
+
+def _rounded_cholesky(rows: Objective, hessians: Tensor) -> tuple[_Factor, ...] | None:
     factors = [_cholesky(_unlock(hessian, rows.outputs), _SAFE_PIVOT_FLOAT32) for hessian in hessians]
     known = tuple(factor for factor in factors if factor is not None)
     return known if len(known) == len(factors) else None

@@ -8,7 +8,7 @@ import torch
 
 from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, ROUNDED, classification, objective_from
 from torchlogit.class_curvature import ClassCholesky
-from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal
+from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, PassingHessian
 
 
 def _at(rng, objective, scale=0.5):
@@ -156,3 +156,22 @@ def test_take_keeps_the_chosen_lanes(rng):
     for build in PRECONDITIONERS.values():
         inverse = build(objective).build(objective, u, lanes)
         torch.testing.assert_close(inverse.take(keep).solve(gradient[keep]), inverse.solve(gradient)[keep])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_hessian_of_one_read_with_the_gradient(rng, classes, fit_intercept):
+    X, y = classification(rng, 300, 5, classes)
+    objective = objective_from(3 * X + 1, y, 1e-3, fit_intercept=fit_intercept)
+    u, lanes = _at(rng, objective)
+    before = objective.effort.passes
+    evaluation, inverse = PassingHessian(objective.source).evaluate(objective, u, lanes)
+    assert objective.effort.passes - before == 1
+    alone = objective.value_gradient(u, lanes)
+    torch.testing.assert_close(evaluation.value, alone.value, rtol=0, atol=0)
+    torch.testing.assert_close(evaluation.gradient, alone.gradient, rtol=0, atol=0)
+    exact = HessianCholesky().build(objective, u, lanes)
+    P, wanted = _matrix(inverse, u.shape), _matrix(exact, u.shape)
+    visible = _projector(objective, u.shape)
+    P, wanted = visible @ P @ visible, visible @ wanted @ visible
+    torch.testing.assert_close(P, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import InverseCurvature, Preconditioner
+from torchlogit.preconditioners import InverseCurvature, PassingHessian, Preconditioner
 from torchlogit.solvers.base import State, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
 from torchlogit.solvers.line_search import Step, search
@@ -66,8 +66,12 @@ class LBFGS:
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
         """Evaluate, and build the preconditioner."""
-        evaluation = evaluation or objective.value_gradient(u, lanes)
-        curvature = self.preconditioner.build(objective, u, lanes)
+        curvature: InverseCurvature
+        if evaluation is None and isinstance(self.preconditioner, PassingHessian):
+            evaluation, curvature = self.preconditioner.evaluate(objective, u, lanes)
+        else:
+            evaluation = evaluation or objective.value_gradient(u, lanes)
+            curvature = self.preconditioner.build(objective, u, lanes)
         start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
         names = State.__dataclass_fields__
         return self._aim(objective, LBFGSState(**{name: getattr(start, name) for name in names}, stage=self.stage))
