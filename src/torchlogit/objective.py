@@ -322,11 +322,12 @@ class Objective:
     def _second(self, stats: RowStats, lanes: Tensor) -> Tensor:
         assert stats.gram is not None
         total = self._total(stats)[:, None, None]
-        gram = self._pull_twice(stats.gram / total, lanes, self.relative)
+        gram = self._pull_twice(stats.gram.div_(total), lanes, self.relative)
         if self.prior is not None:
             gram = gram + self._pull_twice(self.prior.matrix() / total, lanes, self.bridge)
         ridge = torch.cat([self.ridge, torch.zeros_like(self.ridge[:, :1])], 1)[lanes].repeat(1, self.outputs)
-        gram = 0.5 * (gram + gram.transpose(1, 2))
+        for own in gram:  # in place: a few such matrices may be all of the memory
+            own.add_(own.T.clone()).mul_(0.5)
         gram.diagonal(dim1=1, dim2=2).add_(ridge)
         return gram
 

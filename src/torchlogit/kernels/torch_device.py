@@ -282,7 +282,8 @@ class TorchKernel:
         parts: list[RowStats] = [RowStats(0, theta.new_zeros(0))] * threads
 
         def add(t: int) -> None:
-            parts[t] = _added(self._gram_piece(piece, theta, lanes) for piece in pieces[ends[t] : ends[t + 1]])
+            for piece in pieces[ends[t] : ends[t + 1]]:
+                parts[t] = self._gram_piece(piece, theta, lanes, parts[t] if parts[t].rows else None)
 
         with one_thread_each():
             at_once([partial(add, t) for t in range(threads)])
@@ -313,12 +314,15 @@ class TorchKernel:
         rows = max(1, _GRAM_ELEMENTS // (theta.shape[1] * theta.shape[2]))
         if block.device.type == "cpu":
             # In the cache, but so many that adding a piece's matrix costs less than computing it.
-            rows = min(rows, max(2048, 2 * theta.shape[2], _CACHED_ELEMENTS // theta.shape[2]))
+            rows = min(rows, max(512, _CACHED_ELEMENTS // theta.shape[2]))
         if block.rows <= rows:
             return [block]
         return [block.slice(start, min(start + rows, block.rows)) for start in range(0, block.rows, rows)]
 
-    def _gram_piece(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+    def _gram_piece(
+        self, block: Block, theta: Tensor, lanes: Tensor | None, before: RowStats | None = None
+    ) -> RowStats:
+        """Added to the sums of the pieces before, where there are any: in place, since few such matrices may fit."""
         points, outputs, width = theta.shape
         design = self._written(block)
         eta = self.linear_predictor(block, theta, lanes)
@@ -328,7 +332,8 @@ class TorchKernel:
         grams = []
         for m in range(points):
             if outer is None:
-                grams.append(_symmetric_product(design * bend[:, m], design))
+                into = None if before is None or before.gram is None else before.gram[m]
+                grams.append(_symmetric_product(design * bend[:, m], design, into))
                 continue
             root = self._weighted(block, outer[:, m, None], weight[:, m, None].sqrt())[:, 0]
             scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
@@ -337,7 +342,10 @@ class TorchKernel:
                 here = slice(k * width, (k + 1) * width)
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
-        return RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
+        mine = RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
+        if before is None or outer is not None:
+            return mine if before is None else _added([before, mine])
+        return replace(replace(before, gram=None) + replace(mine, gram=None), gram=before.gram)
 
 
 def _added(stats: Iterable[RowStats]) -> RowStats:
@@ -355,17 +363,21 @@ def _added(stats: Iterable[RowStats]) -> RowStats:
     return total
 
 
-def _symmetric_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right``, known to be symmetric: of wide ones, little more than half is computed. In float64."""
+def _symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
+    """``left.T @ right``, known to be symmetric: of wide ones, little more than half is computed. In float64.
+
+    With ``into`` it is added there.
+    """
     width = right.shape[1]
     if width < 2 * _STRIPE:
-        return (left.T @ right).to(torch.float64)
-    product = torch.empty(width, width, dtype=torch.float64, device=right.device)
+        product = (left.T @ right).to(torch.float64)
+        return product if into is None else into.add_(product)
+    total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
     for start in range(0, width, _STRIPE):
         stop = min(start + _STRIPE, width)
-        product[start:stop, start:] = left[:, start:stop].T @ right[:, start:]
-        product[stop:, start:stop] = product[start:stop, stop:].T
-    return product
+        total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
+        total[stop:, start:stop] = total[start:stop, stop:].T
+    return total
 
 
 def _missing(block: Block) -> Tensor | None:
