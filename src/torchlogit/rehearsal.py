@@ -172,6 +172,7 @@ class _Holder:
     """Takes the names of the columns, as an estimator would."""
 
     n_features_in_: int
+    random_state = None
 
 
 @dataclass(frozen=True)
