@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(not triton_cuda.installed(), reason="Triton is n
 FIELDS = ("weight", "loss", "gradient", "margin")
 
 
-def _problem(rng, rows=150, columns=37, lanes=3, dtype=torch.float64):
+def _problem(rng, rows=45, columns=21, lanes=3, dtype=torch.float64):
     dense = torch.from_numpy(rng.normal(size=(rows, columns)) * 3 + 40).to(dtype)
     block = Block(
         torch.from_numpy(rng.integers(0, 2, (rows, lanes))),
@@ -35,7 +36,7 @@ def _never(*_arguments, **_named):
     raise AssertionError("these rows were left to the torch kernel")
 
 
-@pytest.mark.parametrize("shape", [(512, 2048, 64), (2, 128, 8)], ids=["one tile", "many tiles"])
+@pytest.mark.parametrize("shape", [(512, 2048, 64), (2, 64, 8)], ids=["one tile", "many tiles"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_loops_themselves_agree_with_the_reference(rng, monkeypatch, shape, dtype):
     """Programs that take chunk after chunk, rows of more columns than a tile has."""
@@ -103,6 +104,37 @@ def test_a_device_without_it_has_the_torch_kernel(rng, monkeypatch):
 def test_nothing_of_it_is_imported_before_rows_are_swept():
     code = "import sys, torchlogit.fit, torchlogit.kernels; assert 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from torchlogit.kernels.triton_rows import sweep
+
+doubles = "weight offset coefficients constant directions direction_constant shift rest rooms sums totals".split()
+types = dict.fromkeys(sweep.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
+types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"}
+for curved in (False, True):
+    fixed = {"x_column": 1, "CHUNK": 64, "COLUMNS": 32, "POINTS": 1, "CURVED": curved, "WEIGHTED": True,
+             "OFFSET": True, "FRAMED": True}
+    source = ASTSource(sweep, types | dict.fromkeys(fixed, "constexpr"),
+                       {(sweep.arg_names.index(name),): value for name, value in fixed.items()})
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    assert "atom." not in ptx and "red.global" not in ptx and "tf32" not in ptx
+"""
+
+
+def test_the_device_compiler_takes_the_loops(tmp_path):
+    """No device is needed for it; the interpreter is more lenient."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_interpreter_counts_as_no_device(rng):
