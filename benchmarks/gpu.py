@@ -5,8 +5,10 @@
     python benchmarks/gpu.py --device cpu --scale 0.001      a check of this program, not a measurement
 
 1. The optimum of a smaller problem, on the device and on the CPU: the largest difference of a probability.
-2. One gradient of 10,000,000 x 100 float32, against a copy of the same bytes within the device.
-3. 1,281,167 x 768 float32 with 1,000 classes to torchlogit's certificate; a judge written out here checks it.
+2. The kernels of two classes against the reference, row by row on the CPU: the largest relative differences, at
+   extremes too, and whether a second run gives the same bits. A fit whose rows leave the device nowhere.
+3. One gradient of 10,000,000 x 100 float32, against a copy of the same bytes within the device.
+4. 1,281,167 x 768 float32 with 1,000 classes to torchlogit's certificate; a judge written out here checks it.
 """
 
 from __future__ import annotations
@@ -142,7 +144,7 @@ def judged(X: Any, y: Any, C: float, coef: Any, intercept: Any) -> tuple[float, 
     return value, float(torch.maximum(raw, free)), float(torch.maximum(standardised, free))
 
 
-# -- the three questions ----------------------------------------------------------------------------------------------
+# -- the questions ----------------------------------------------------------------------------------------------
 
 
 def agreement(device: Any, options: argparse.Namespace) -> list[str]:
@@ -171,6 +173,67 @@ def agreement(device: Any, options: argparse.Namespace) -> list[str]:
     return found
 
 
+def kernels(device: Any, options: argparse.Namespace) -> list[str]:
+    """Torch and Triton against the reference, on rows few enough for it."""
+    import torch
+
+    from torchlogit.kernels import KERNELS
+    from torchlogit.losses import Binomial
+    from torchlogit.problem import Block, Frame
+
+    found = ["| rows | kernel | products | loss | gradient | margin | product | same bits |", "|" + " --- |" * 8]
+    draw = torch.Generator().manual_seed(2)
+    for rows, columns, reach in ((700, 1, 1.0), (500, 100, 1.0), (64, 1000, 1.0), (20, 3000, 1.0), (300, 8, 1e4)):
+        for stored in (torch.float32, torch.float64):
+            X = (torch.randn(rows, columns, generator=draw) * 2 + 30).to(stored)
+            theta = torch.randn(2, 1, columns + 1, generator=draw).double() * reach / columns**0.5
+            weight = torch.randint(0, 3, (rows,), generator=draw).double()
+            block = Block(torch.randint(0, 2, (rows,), generator=draw), dense=X, weight=weight)
+            frame = Frame(torch.full((columns,), 30.0).double(), torch.full((columns,), 2.0).double())
+            truth = KERNELS["reference"](Binomial(), frame).curvature_product(block, theta, theta.flip(0))
+            there = Block(block.target.to(device), dense=X.to(device), weight=weight.to(device))
+            for name in ("torch", "triton"):
+                for dtype in (torch.float32, torch.float64):
+                    kernel, point = KERNELS[name](Binomial(), frame.to(device), dtype), theta.to(device)
+                    left = name == "triton" and not kernel._takes(there, point)
+                    runs = [kernel.value_gradient(there, point) for _ in range(2)]
+                    product = kernel.curvature_product(there, point, point.flip(0)).product
+                    fields = ("loss", "gradient", "margin")
+                    pairs = [(getattr(runs[0], field), getattr(truth, field)) for field in fields]
+                    apart = [
+                        float((mine.cpu() - own).abs().max() / own.abs().max().clamp(min=1e-300))
+                        for mine, own in [*pairs, (product, truth.product)]
+                    ]
+                    same = all(torch.equal(*(getattr(run, field) for run in runs)) for field in fields)
+                    found.append(
+                        f"| {rows} x {columns} {str(stored).removeprefix('torch.')}, reach {reach:g} "
+                        f"| {'triton, which left them to torch' if left else name} "
+                        f"| {str(dtype).removeprefix('torch.')} | {' | '.join(f'{value:.1e}' for value in apart)} "
+                        f"| {'yes' if same else 'NO'} |"
+                    )
+    return [*found, "", *copies(device, options)]
+
+
+def copies(device: Any, options: argparse.Namespace) -> list[str]:
+    """What a fit moves between the device and its host, by the profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from torchlogit import LogisticRegression
+
+    if device.type != "cuda":
+        return ["Copies between device and host: not measured, there is no CUDA device."]
+    X, y = binary(max(1000, int(1_000_000 * options.scale)), 100, device)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        model = LogisticRegression(C=options.C, tol=options.tol).fit(X, y)
+    moved = [event for event in seen.events() if event.name.startswith(("Memcpy DtoH", "Memcpy HtoD"))]
+    longest = max((event.device_time for event in moved), default=0.0)
+    return [
+        f"A fit of {X.shape[0]:,} x {X.shape[1]} float32 (kernel {model.plan_.kernel}: {model.plan_.kernel_reason}) "
+        f"made {len(moved)} copies between device and host, the longest of {longest:.0f} microseconds; X itself, "
+        f"{X.nbytes / 1e6:.0f} MB, would take at least {X.nbytes / 64e9 * 1e6:.0f} at 64 GB/s.",
+    ]
+
+
 def bandwidth(device: Any, options: argparse.Namespace) -> list[str]:
     """Loss and gradient at a point, as a fit computes them, against moving the same bytes."""
     import torch
@@ -197,7 +260,8 @@ def bandwidth(device: Any, options: argparse.Namespace) -> list[str]:
         "",
         "| what | ms | GB/s |",
         "|" + " --- |" * 3,
-        f"| one gradient | {seconds * 1e3:.3g} | {size / seconds / 1e9:.0f} (X once) |",
+        f"| one gradient, kernel {type(objective.kernel).__name__} | {seconds * 1e3:.3g} "
+        f"| {size / seconds / 1e9:.0f} (X once) |",
         f"| a copy within the device | {copying * 1e3:.3g} | {2 * size / copying / 1e9:.0f} (read and written) |",
         f"| torch.sum(X) | {reading * 1e3:.3g} | {size / reading / 1e9:.0f} (X once) |",
         "",
@@ -248,7 +312,10 @@ def main() -> None:
         lines.append("- a check of the program, not a measurement")
     print("\n".join(lines), flush=True)
     old = results_so_far()
-    for title, part in (("The same answer", agreement), ("Bandwidth", bandwidth), ("A thousand classes", optimum)):
+    parts = {
+        "The same answer": agreement, "Kernels": kernels, "Bandwidth": bandwidth, "A thousand classes": optimum
+    }  # fmt: skip
+    for title, part in parts.items():
         found = ["", f"### {title}", "", *part(device, options)]
         print("\n".join(found), flush=True)
         lines += found

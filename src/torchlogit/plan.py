@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torchlogit.class_curvature import PRODUCT_OPERATIONS, ClassCholesky
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
+from torchlogit.kernels.triton_cuda import device_kernel
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
@@ -133,7 +134,7 @@ def kernel_for(source: Source, loss: Loss, lanes: int = 1) -> tuple[str, str]:
     reason : str
     """
     if source.device.type != "cpu":
-        return "torch", f"the rows are on {source.device}"
+        return device_kernel(next(iter(source.blocks(1))), loss, lanes)
     dense, sparse, coded = getattr(source, "widths", None) or next(iter(source.blocks(1))).widths
     outputs = loss.outputs * lanes
     if outputs >= DENSE_OUTPUTS and not (sparse or coded):

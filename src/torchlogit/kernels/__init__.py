@@ -14,6 +14,7 @@ from torch import Tensor
 from torchlogit.kernels.numba_cpu import NumbaKernel
 from torchlogit.kernels.reference import ReferenceKernel
 from torchlogit.kernels.torch_device import TorchKernel
+from torchlogit.kernels.triton_cuda import TritonKernel
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 
@@ -79,6 +80,7 @@ KERNELS: dict[str, type[ReferenceKernel] | type[TorchKernel]] = {
     "reference": ReferenceKernel,
     "torch": TorchKernel,
     "numba": NumbaKernel,
+    "triton": TritonKernel,
 }
 
-__all__ = ["KERNELS", "Kernel", "NumbaKernel", "ReferenceKernel", "TorchKernel"]
+__all__ = ["KERNELS", "Kernel", "NumbaKernel", "ReferenceKernel", "TorchKernel", "TritonKernel"]

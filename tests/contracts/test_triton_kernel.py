@@ -1,0 +1,147 @@
+"""What only the loops for CUDA devices promise; Triton's interpreter runs them on CPU tensors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.problems import block_of
+from torchlogit.kernels import KERNELS, ReferenceKernel, TorchKernel, triton_cuda
+from torchlogit.losses import Binomial, Multinomial
+from torchlogit.problem import Block, Frame
+
+pytestmark = pytest.mark.skipif(not triton_cuda.installed(), reason="Triton is not installed: it runs these loops")
+FIELDS = ("weight", "loss", "gradient", "margin")
+
+
+def _problem(rng, rows=45, columns=21, lanes=3, dtype=torch.float64):
+    dense = torch.from_numpy(rng.normal(size=(rows, columns)) * 3 + 40).to(dtype)
+    block = Block(
+        torch.from_numpy(rng.integers(0, 2, (rows, lanes))),
+        dense=dense,
+        weight=torch.from_numpy(rng.choice([0.0, 0.5, 2.0], (rows, lanes))),
+        offset=torch.from_numpy(rng.normal(size=(rows, lanes, 1))),
+    )
+    frame = Frame(torch.linspace(39, 41, columns).double(), torch.linspace(1, 4, columns).double())
+    return block, torch.from_numpy(rng.normal(size=(4, 1, columns + 1))), frame, torch.tensor([2, 0, 1, 2])
+
+
+def _never(*_arguments, **_named):
+    raise AssertionError("these rows were left to the torch kernel")
+
+
+@pytest.mark.parametrize("shape", [(512, 2048, 64), (2, 64, 8)], ids=["one tile", "many tiles"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_loops_themselves_agree_with_the_reference(rng, monkeypatch, shape, dtype):
+    """Programs that take chunk after chunk, rows of more columns than a tile has."""
+    for name, value in zip(("_PROGRAMS", "_TILE", "_LONGEST_CHUNK"), shape, strict=True):
+        monkeypatch.setattr(triton_cuda, name, value)
+    block, theta, frame, lanes = _problem(rng, dtype=dtype)
+    oracle = ReferenceKernel(Binomial(), frame).curvature_product(block, theta, theta.flip(0), lanes)
+    for name in ("value_gradient", "curvature_product", "row_curvature"):
+        monkeypatch.setattr(TorchKernel, name, _never)
+    for precision, close in ((torch.float64, 1e-12), (torch.float32, 3e-6)):
+        kernel = KERNELS["triton"](Binomial(), frame, precision)
+        swept = kernel.value_gradient(block, theta, lanes)
+        bent = kernel.curvature_product(block, theta, theta.flip(0), lanes, kernel.row_curvature(block, theta, lanes))
+        pairs = [(getattr(swept, field), getattr(oracle, field)) for field in FIELDS]
+        for mine, expected in [*pairs, (bent.product, oracle.product)]:
+            torch.testing.assert_close(mine, expected, rtol=close, atol=close * float(expected.abs().max()))
+        again = kernel.value_gradient(block, theta, lanes)
+        assert all(torch.equal(getattr(swept, field), getattr(again, field)) for field in FIELDS)
+
+
+def test_what_the_loops_do_not_take_is_cut_for_the_torch_kernel(rng, monkeypatch):
+    monkeypatch.setattr(triton_cuda, "_PIECE_ROWS", 64)
+    monkeypatch.setattr(triton_cuda, "MOST_POINTS", 3)
+    block, theta, frame, lanes = _problem(rng, rows=170)
+    mine, other = KERNELS["triton"](Binomial(), frame), KERNELS["torch"](Binomial(), frame)
+    kept = mine.row_curvature(block, theta, lanes)
+    assert kept[0].shape == (170, 4, 1)
+    for stats, expected in (
+        (mine.value_gradient(block, theta, lanes), other.value_gradient(block, theta, lanes)),
+        (mine.curvature_product(block, theta, theta, lanes, kept), other.curvature_product(block, theta, theta, lanes)),
+        (mine.gram_diagonal(block, theta, lanes), other.gram_diagonal(block, theta, lanes)),
+    ):
+        for field in ("weight", "loss", "gradient", "margin", "product", "diagonal", "cross"):
+            if getattr(expected, field) is not None:
+                torch.testing.assert_close(getattr(stats, field), getattr(expected, field), rtol=1e-11, atol=1e-9)
+
+
+def test_a_timestamp_keeps_its_digits_in_single_precision(rng):
+    """Rows in float32 minus a mean that float32 does not hold."""
+    dense = torch.from_numpy(1.7e6 + rng.integers(0, 40, (90, 1)) / 8).float()
+    block, frame = Block(torch.from_numpy(rng.integers(0, 2, 90)), dense=dense), Frame(
+        torch.tensor([1700002.5123456789]).double(), torch.tensor([1.5]).double()
+    )  # fmt: skip
+    theta = torch.tensor([[[0.7, -0.1]]]).double()
+    swept = KERNELS["triton"](Binomial(), frame, torch.float32).value_gradient(block, theta)
+    expected = ReferenceKernel(Binomial(), frame).value_gradient(block, theta)
+    torch.testing.assert_close(swept.loss, expected.loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(swept.gradient, expected.gradient, rtol=2e-6, atol=2e-5)
+
+
+def test_a_device_without_it_has_the_torch_kernel(rng, monkeypatch):
+    block = block_of(rng, "dense", plain=True)
+    seen = SimpleNamespace(
+        device=torch.device("cuda", 0), dense=block.dense, sparse=None, codes=None, dtype=block.dense.dtype
+    )
+    assert triton_cuda.device_kernel(seen, Binomial(), 1)[0] == "triton"
+    assert triton_cuda.device_kernel(seen, Multinomial(3), 1)[0] == "torch"
+    assert triton_cuda.device_kernel(seen, Binomial(), 100)[0] == "torch"
+    monkeypatch.setattr(triton_cuda, "installed", lambda: False)
+    name, reason = triton_cuda.device_kernel(seen, Binomial(), 1)
+    assert (name, reason.split(",")[0]) == ("torch", "the rows are on cuda:0")
+    assert "not installed" in reason
+
+
+def test_nothing_of_it_is_imported_before_rows_are_swept():
+    code = "import sys, torchlogit.fit, torchlogit.kernels; assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from torchlogit.kernels.triton_rows import sweep
+
+doubles = "weight offset coefficients constant directions direction_constant shift rest rooms sums totals".split()
+types = dict.fromkeys(sweep.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
+types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"}
+for curved in (False, True):
+    fixed = {"x_column": 1, "CHUNK": 64, "COLUMNS": 32, "POINTS": 1, "CURVED": curved, "WEIGHTED": True,
+             "OFFSET": True, "FRAMED": True}
+    source = ASTSource(sweep, types | dict.fromkeys(fixed, "constexpr"),
+                       {(sweep.arg_names.index(name),): value for name, value in fixed.items()})
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    assert "atom." not in ptx and "red.global" not in ptx and "tf32" not in ptx
+"""
+
+
+def test_the_device_compiler_takes_the_loops(tmp_path):
+    """No device is needed for it; the interpreter is more lenient."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_interpreter_counts_as_no_device(rng):
+    """A kernel on a CPU without it leaves everything to the torch kernel."""
+    block, theta, frame, _ = _problem(rng, lanes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRITON_INTERPRET", raising=False)
+        mine = KERNELS["triton"](Binomial(), frame).value_gradient(block, theta)
+    expected = KERNELS["torch"](Binomial(), frame).value_gradient(block, theta)
+    assert np.array_equal(mine.gradient, expected.gradient)
