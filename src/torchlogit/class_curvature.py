@@ -21,7 +21,7 @@ _BUILD_OPERATIONS = 5e10
 _ROWS_PER_COLUMN = 3
 # Operations of a product for each entry of rows x coefficients: two matrix products of two, twice as slow as those of a
 # factor, since they move the rows through memory for few operations each.
-PRODUCT_OPERATIONS = 8.0
+PRODUCT_OPERATIONS = 12.0
 # Operations that writing out a row costs for each of its entries, twice a build.
 _WRITING_OPERATIONS = 40.0
 # Entries of all blocks (512 MiB).
