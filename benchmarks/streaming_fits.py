@@ -100,12 +100,12 @@ def torchlogit_fit(job: Job) -> dict[str, Any]:
 
 
 def in_memory(job: Job) -> dict[str, Any]:
-    """The same numbers as one array."""
+    """The same numbers as one array; in float64, since coefficients are published in the rows' own precision."""
     import numpy as np
 
     from torchlogit import LogisticRegression
 
-    X, y, start = np.empty((job.rows, job.columns), np.float32), np.empty(job.rows, np.int8), 0
+    X, y, start = np.empty((job.rows, job.columns), np.float64), np.empty(job.rows, np.int8), 0
     for rows, labels in batches(job):
         X[start : start + len(rows)], y[start : start + len(rows)] = rows, labels
         start += len(rows)
