@@ -19,10 +19,10 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 COMPILE = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-gpu clean
+.PHONY: help demo test lint bench bench-gpu bench-streaming clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME)  ## Tell the whole story in a minute, on built-in data
 	$(BIN)/torchlogit demo
@@ -37,6 +37,9 @@ lint: $(DEV)  ## Check style, types and the direction of imports
 
 bench: $(BENCH)  ## Compare with other packages; BENCH_FLAGS=--write keeps the table
 	$(BIN)/python benchmarks/fit.py $(BENCH_FLAGS)
+
+bench-streaming: $(BENCH)  ## Compare on a file larger than the memory allowed; BENCH_FLAGS=--write keeps the table
+	$(BIN)/python benchmarks/streaming.py $(BENCH_FLAGS)
 
 bench-gpu: $(DEV)  ## Measure on a CUDA device; BENCH_FLAGS=--write keeps the numbers
 	$(BIN)/python benchmarks/gpu.py $(BENCH_FLAGS)

@@ -18,6 +18,8 @@ class TorchLogit(Peer):
     l1 = True  # it may say no itself
 
     def prepare(self, problem: Problem) -> None:
+        import numba  # noqa: F401 -- large problems load it; what it takes (80 MB) is no part of a fit
+
         import torchlogit  # noqa: F401
 
     def fit(self, problem: Problem, **setting: float) -> Any:

@@ -274,7 +274,7 @@ def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
     step, point = state.direction[i : i + 1], state.u[i : i + 1]
     raw_step = objective.coordinates.to_raw(step, lanes)[..., :-1]
     raw_point = objective.coordinates.to_raw(point, lanes)[..., :-1]
-    limit = 1e3 * tol
+    limit = 1e2 * tol
     return bool(step.abs().max() <= limit * point.abs().max()) and bool(
         raw_step.abs().amax() <= limit * raw_point.abs().amax() if raw_point.numel() else True
     )

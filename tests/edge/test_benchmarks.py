@@ -18,7 +18,7 @@ from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("judge", "problem", "workloads", "worker", "suite", "report", "picture", "peers", "fit")
+MODULES = ("judge", "problem", "workloads", "worker", "suite", "report", "picture", "peers", "fit", "streaming_fits")
 QUICK = ("torchlogit", "scikit-learn lbfgs", "scikit-learn liblinear primal", "celer")
 
 
@@ -115,6 +115,32 @@ def test_a_wrong_flag_is_one_sentence(flags, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_streamed_file_is_fitted_in_fresh_processes_and_judged(benchmarks, tmp_path):
+    """Counted reads, the same coefficients from file and memory, and an optimum that the judge finds itself."""
+    from streaming_fits import Job, write
+
+    path, found = tmp_path / "rows.parquet", {}
+    write(path, 20_000, 10)
+    job = {**Job(str(path), 20_000, 10, 1, "2MB", tol=1e-10).__dict__, "answers": []}
+    for name in ("torchlogit", "in memory", "judge"):
+        given, result = tmp_path / "job.json", tmp_path / "result.json"
+        given.write_text(json.dumps(job), encoding="utf-8")
+        script = str(BENCHMARKS / "streaming_fits.py")
+        subprocess.run([sys.executable, script, name, str(given), str(result)], timeout=120, check=True)
+        found[name] = json.loads(result.read_text(encoding="utf-8"))
+        if name != "judge":
+            job["answers"].append([found[name]["coef"], found[name]["intercept"]])
+            assert found[name]["certificate"]["kkt"] <= 1e-10
+            assert found[name]["rchar"] / path.stat().st_size >= 1
+            if name == "in memory":  # a wrong answer, which the judge is to see
+                job["answers"].append([[1.01 * value for value in found[name]["coef"]], found[name]["intercept"]])
+    assert np.abs(np.subtract(found["torchlogit"]["coef"], found["in memory"]["coef"])).max() <= 1e-8
+    excess = np.array(found["judge"]["objectives"]) / found["judge"]["best"] - 1
+    assert np.abs(excess[:2]).max() <= 1e-12
+    assert excess[2] > 1e-6
 
 
 @pytest.mark.parametrize("classes", [2, 3])
