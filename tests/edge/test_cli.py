@@ -637,7 +637,10 @@ def test_compare_puts_both_side_by_side(place):
 def test_the_demo_writes_what_it_says(tmp_path):
     folder = tmp_path / "a new folder" / "demo"
     page = fine("demo", "--folder", folder).out
-    assert sorted(os.listdir(folder)) == ["breast_cancer.csv", "model.safetensors", "picture.png", "predictions.csv"]
+    names = ["breast_cancer.csv", "demo.html", "model.safetensors", "picture.png", "predictions.csv"]
+    assert sorted(os.listdir(folder)) == names
+    assert page.splitlines()[-1] == f"the report, for a browser: {folder / 'demo.html'}"
+    assert 'id="verdict"' in (folder / "demo.html").read_text(encoding="utf-8")
     assert all(str(folder / name) in page for name in os.listdir(folder))
     assert (folder / "picture.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     losses = [float(loss) for loss in re.findall(r"epoch +\d+  loss (\d\.\d+)", page)]
@@ -645,6 +648,13 @@ def test_the_demo_writes_what_it_says(tmp_path):
     assert losses == sorted(losses, reverse=True)
     assert len(pd.read_csv(folder / "predictions.csv")) == len(pd.read_csv(folder / "breast_cancer.csv")) == 569
     assert load(folder / "model.safetensors").classes_.tolist() == ["benign", "malignant"]
+
+
+def test_a_tour_without_marimo_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("torchlogit.cli.tour.find_spec", lambda name: None)
+    outcome = run("tour", "--no-browser")
+    sentence = 'torchlogit: the tour needs marimo, which is not installed; install it: pip install "torchlogit[tour]"\n'
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", sentence)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -21,8 +21,9 @@ from torchlogit.cli.guard import OneSentence, exit_code, guarded, interruption, 
 from torchlogit.cli.inspect import inspect
 from torchlogit.cli.plan import plan
 from torchlogit.cli.predict import predict
+from torchlogit.cli.tour import tour
 
-COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, plan, demo)
+COMMANDS = (fit, predict, evaluate, inspect, explain, compare, export, plan, demo, tour)
 
 app = typer.Typer(
     name="torchlogit",

@@ -22,6 +22,10 @@ def demo(
         Path,
         typer.Option("--folder", metavar="DIR", readable=False, help="Where the table, the model and the picture go."),
     ] = Path("torchlogit-demo"),
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", readable=False, help="Where the report goes, else into the folder."),
+    ] = None,
 ) -> None:
     """Tell the whole story in a minute, on built-in data.
 
@@ -36,7 +40,7 @@ def demo(
     X, y = _points()
     _engine_room(out, X, y)
     _easy_buttons(out, X, y)
-    _real_thing(out, folder)
+    _real_thing(out, folder, report or folder / "demo.html")
 
 
 def _heading(out: Console, text: str) -> None:
@@ -134,7 +138,7 @@ def _described(model: Any, X: NDArray[np.float32], y: NDArray[np.int64]) -> tupl
 # -- 3. a table -----------------------------------------------------------------------------------------------------
 
 
-def _real_thing(out: Console, folder: Path) -> None:
+def _real_thing(out: Console, folder: Path, report: Path) -> None:
     from torchlogit.cli.fit import fit
     from torchlogit.cli.predict import predict
 
@@ -149,7 +153,18 @@ def _real_thing(out: Console, folder: Path) -> None:
     predict(model, [str(table)], output=predictions)
     _draw(model, table, picture)
     out.print(f"\nthe picture: {picture}")
+    _report(model, table, report)
     out.print(f"\nNow yours:\n  torchlogit fit YOUR.csv --target COLUMN\n  torchlogit explain {model} {table} --row 0")
+    out.print(f"\nthe report, for a browser: {report}")
+
+
+def _report(model: Path, table: Path, page: Path) -> None:
+    from torchlogit import load, scan
+    from torchlogit.cli.guard import will_write
+    from torchlogit.report import write_report
+
+    will_write(page)
+    write_report(load(model), page, scan(table, target="diagnosis"), training_rows=True)
 
 
 def _write_table(path: Path) -> None:

@@ -104,7 +104,7 @@ def render(
     seen: Seen, title: str | None, threshold: float, seed: int, training_rows: bool | None, command: str | None
 ) -> str:
     """The page as text."""
-    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    style = "".join((_FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in ("palette", "charts", "style"))
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     context = _context(seen, title, threshold, seed, training_rows, command)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
