@@ -19,7 +19,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 COMPILE = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-gpu bench-streaming clean
+.PHONY: help demo test lint bench bench-gpu bench-streaming screenshots clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ bench-streaming: $(BENCH)  ## Compare on a file larger than the memory allowed; 
 
 bench-gpu: $(DEV)  ## Measure on a CUDA device; BENCH_FLAGS=--write keeps the numbers
 	$(BIN)/python benchmarks/gpu.py $(BENCH_FLAGS)
+
+screenshots: $(DEV)  ## Make the README's pictures anew, in Chromium
+	$(BIN)/python docs/screenshots.py
 
 clean:  ## Remove .venv, caches and builds
 	rm -rf $(VENV) build dist torchlogit-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

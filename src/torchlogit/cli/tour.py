@@ -38,6 +38,7 @@ def tour(
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind((_HOST, port))
+            door.listen()  # who opens the address at once waits, and is not refused
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise InputError(f"port {port} cannot be used ({reason}); name another with --port") from None

@@ -1,0 +1,63 @@
+"""Makes the README's pictures, from built-in data: docs/images/report.png and docs/images/tour.png (`make screenshots`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+from sklearn.datasets import load_breast_cancer
+
+from torchlogit import LogisticRegression
+
+IMAGES = Path(__file__).parent / "images"
+SIZE = {"width": 1280, "height": 800}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def report(browser: Browser) -> None:
+    data = load_breast_cancer(as_frame=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        LogisticRegression().fit(data.data, data.target).report(file, data.data, data.target)
+        page = browser.new_page(viewport=SIZE)
+        page.goto(file.as_uri())
+        page.screenshot(path=IMAGES / "report.png")
+
+
+def tour(browser: Browser) -> None:
+    command = [sys.executable, "-m", "torchlogit", "tour", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            page = browser.new_page(viewport=SIZE)
+            page.goto(server.stdout.readline().split()[4])
+            page.get_by_test_id("tour-loss-6").wait_for(timeout=60_000)
+            for _ in range(2):
+                page.get_by_test_id("tour-forth-3").get_by_role("button").click()
+            page.locator('[data-testid="tour-graph-3"][data-stage="backward"]').wait_for()
+            page.locator("#chapter-3").evaluate("title => title.scrollIntoView()")
+            page.screenshot(path=IMAGES / "tour.png")
+        finally:
+            server.send_signal(signal.SIGINT)
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        sys.exit("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        report(browser)
+        tour(browser)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
