@@ -21,9 +21,10 @@ def tour(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to serve at; 0 takes a free one.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open nothing.")] = False,
 ) -> None:
-    """Take the guided tour, in the browser: six chapters, every number computed as you move a slider.
+    """Take the guided tour, six chapters in the browser.
 
-    The page is served to this machine alone, and asks nothing of any other. Ctrl-C ends it.
+    Every number is computed as you move a slider. The page is served to this machine alone, and asks nothing of any
+    other. Ctrl-C ends it.
 
     \b
     Examples:
