@@ -31,7 +31,7 @@ test: $(DEV)  ## Run all tests, the examples in the documentation among them
 	$(BIN)/python -m pytest -n $(JOBS) --doctest-modules tests src/torchlogit
 
 lint: $(DEV)  ## Check style, types and the direction of imports
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 

@@ -1,10 +1,9 @@
-"""Makes the README's pictures, from built-in data: docs/images/report.png and docs/images/tour.png (`make screenshots`)."""
+"""Makes the README's pictures from built-in data (`make screenshots`): a report, and the tour."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def report(browser: Browser) -> None:
+    """The first screen of a report."""
     data = load_breast_cancer(as_frame=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"
@@ -31,12 +31,12 @@ def report(browser: Browser) -> None:
 
 
 def tour(browser: Browser) -> None:
+    """Chapter 3, on the way back."""
     command = [sys.executable, "-m", "torchlogit", "tour", "--no-browser"]
+    page = browser.new_page(viewport=SIZE)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
         try:
-            page = browser.new_page(viewport=SIZE)
-            page.goto(server.stdout.readline().split()[4])
+            page.goto(next(server.stdout).split()[4])
             page.get_by_test_id("tour-loss-6").wait_for(timeout=60_000)
             for _ in range(2):
                 page.get_by_test_id("tour-forth-3").get_by_role("button").click()
@@ -44,10 +44,12 @@ def tour(browser: Browser) -> None:
             page.locator("#chapter-3").evaluate("title => title.scrollIntoView()")
             page.screenshot(path=IMAGES / "tour.png")
         finally:
-            server.send_signal(signal.SIGINT)
+            page.close()
+            server.kill()
 
 
 def main() -> None:
+    """Both, in one browser."""
     IMAGES.mkdir(exist_ok=True)
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:

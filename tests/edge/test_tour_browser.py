@@ -26,7 +26,11 @@ def address(browser):
             yield server.stdout.readline().split()[4]
         finally:
             server.send_signal(signal.SIGINT)
-            told, complaints = server.communicate(timeout=20)
+            try:
+                told, complaints = server.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()  # a server that does not end is a failure, and must not hold up the others
+                raise
     assert (server.returncode, told, complaints) == (0, "The tour has ended.\n", "")
 
 
