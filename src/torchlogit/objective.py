@@ -317,6 +317,8 @@ class Objective:
         """
         kernel = self.kernel.rounded() if rounded else self.kernel
         theta = self._push(u, lanes)
+        # A shard's absent row stands where it has none, or where a read has failed: no curvature is kept for it.
+        absent = self.source.absent if isinstance(self.source, Shard) else None
         kept: list[tuple[Tensor, ...]] | None = None
         if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
             kept = []
@@ -327,13 +329,11 @@ class Objective:
 
             def block_product(block: Block) -> RowStats:
                 curvature: tuple[Tensor, ...] | None = None
-                if kept is not None:
+                if kept is not None and block is not absent:
                     i = next(number)
                     if i == len(kept):
                         kept.append(kernel.row_curvature(block, theta, lanes))
                     curvature = kept[i]
-                    if curvature[0].shape[0] != block.rows:  # a shard's absent row, where a read has failed
-                        curvature = None
                 return kernel.curvature_product(block, theta, along, lanes, curvature)
 
             stats = self._sweep(block_product, "product", theta, along, lanes, partly=kept is None)

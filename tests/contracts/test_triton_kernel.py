@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import block_of
+from contracts.problems import block_of, objective_from
 from torchlogit.kernels import KERNELS, ReferenceKernel, TorchKernel, triton_cuda
 from torchlogit.losses import Binomial, Multinomial
 from torchlogit.problem import Block, Frame
@@ -55,6 +55,20 @@ def test_the_loops_themselves_agree_with_the_reference(rng, monkeypatch, shape, 
             torch.testing.assert_close(mine, expected, rtol=close, atol=close * float(expected.abs().max()))
         again = kernel.value_gradient(block, theta, lanes)
         assert all(torch.equal(getattr(swept, field), getattr(again, field)) for field in FIELDS)
+
+
+def test_the_objective_keeps_what_the_loops_give_it(rng):
+    """Which is nothing: their row curvatures cost no read."""
+    X = rng.normal(size=(60, 3))
+    y = (X[:, 0] + rng.logistic(size=60) > 0).astype(int)
+    direction = torch.from_numpy(rng.normal(size=(1, 1, 4)))
+    bent = {}
+    for name in ("triton", "reference"):
+        objective = objective_from(X, y, 0.01, kernel=name)
+        product = objective.curvature_at(objective.zeros() + 0.1, objective.all_lanes())
+        bent[name] = product(direction)
+        assert torch.equal(product(direction), bent[name])
+    torch.testing.assert_close(bent["triton"], bent["reference"], rtol=1e-12, atol=1e-14)
 
 
 def test_what_the_loops_do_not_take_is_cut_for_the_torch_kernel(rng, monkeypatch):
