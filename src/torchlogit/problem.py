@@ -10,7 +10,7 @@ Shapes, once (DESIGN of the whole package):
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -171,6 +171,14 @@ class Block:
             file=self.file,
             start=self.start + start,
         )
+
+    def cut(self, rows: int) -> Iterator[Block]:
+        """Itself where it has no more rows, else pieces of at most so many."""
+        if self.rows <= rows:  # the same object: a kernel may know it again
+            yield self
+            return
+        for start in range(0, self.rows, rows):
+            yield self.slice(start, min(start + rows, self.rows))
 
     def take(self, index: Tensor) -> Block:
         """The rows named by ``index``, copied. ``file`` and ``start`` no longer name rows afterwards."""

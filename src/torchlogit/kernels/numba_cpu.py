@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchlogit.kernels.torch_device import TorchKernel, _added
+from torchlogit.kernels.torch_device import TorchKernel, added_up
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.threads import at_once, workers
@@ -87,7 +87,7 @@ class NumbaKernel(TorchKernel):
         """Sums of loss and gradient, and the smallest margin."""
         if not self._takes(block, theta):
             return _in_pieces(super().value_gradient, block, theta, lanes)
-        return _added(self._value_gradient(part, theta, lanes) for part in _contiguous(block))
+        return added_up(self._value_gradient(part, theta, lanes) for part in _contiguous(block))
 
     def _value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         from torchlogit.kernels.numba_links import Totals
@@ -147,23 +147,23 @@ class NumbaKernel(TorchKernel):
         """Sum of the rows' curvature times ``direction``."""
         if curvature is None:
             rows = max(1, _CURVATURE_ELEMENTS // (theta.shape[0] * theta.shape[1]))
-            return _added(
+            return added_up(
                 self.curvature_product(piece, theta, direction, lanes, self.row_curvature(piece, theta, lanes))
-                for piece in _cut(block, rows)
+                for piece in block.cut(rows)
             )
         if not self._takes(block, theta):
             rows, start, stats = _piece_rows(block), 0, []
-            for piece in _cut(block, rows):
+            for piece in block.cut(rows):
                 own = tuple(part[start : start + piece.rows] for part in curvature)
                 stats.append(super().curvature_product(piece, theta, direction, lanes, own))
                 start += piece.rows
-            return _added(stats)
+            return added_up(stats)
         start, stats = 0, []
         for part in _contiguous(block):
             own = tuple(kept[start : start + part.rows] for kept in curvature)
             stats.append(self._product(part, direction, lanes, own))
             start += part.rows
-        return _added(stats)
+        return added_up(stats)
 
     def _product(
         self, block: Block, direction: Tensor, lanes: Tensor | None, curvature: tuple[Tensor, ...]
@@ -183,7 +183,7 @@ class NumbaKernel(TorchKernel):
         """Diagonal of the curvature, and its column of the intercept (class by class)."""
         if not self._takes(block, theta):
             return _in_pieces(super().gram_diagonal, block, theta, lanes)
-        return _added(self._gram_diagonal(part, theta, lanes) for part in _contiguous(block))
+        return added_up(self._gram_diagonal(part, theta, lanes) for part in _contiguous(block))
 
     def _gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         sweep = _Sweep(self, block, theta, lanes)
@@ -491,14 +491,6 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _cut(block: Block, rows: int) -> Iterator[Block]:
-    if block.rows <= rows:
-        yield block
-        return
-    for start in range(0, block.rows, rows):
-        yield block.slice(start, min(start + rows, block.rows))
-
-
 def _piece_rows(block: Block) -> int:
     """Rows that the torch kernel takes at a time."""
     stored = block.nbytes // (8 * max(block.rows, 1)) + 1
@@ -508,7 +500,7 @@ def _piece_rows(block: Block) -> int:
 def _contiguous(block: Block) -> Iterator[Block]:
     """The block or, where dense rows do not lie one after the other, pieces of it whose copies stay in the cache."""
     rows = block.rows if block.dense is None or block.dense.is_contiguous() else _piece_rows(block)
-    return _cut(block, rows)
+    return block.cut(rows)
 
 
 def _in_pieces(
@@ -517,7 +509,7 @@ def _in_pieces(
     """The torch kernel's sums, over blocks of the size that it wants."""
     if block.device.type != "cpu":
         return function(block, theta, lanes)
-    return _added(function(piece, theta, lanes) for piece in _cut(block, _piece_rows(block)))
+    return added_up(function(piece, theta, lanes) for piece in block.cut(_piece_rows(block)))
 
 
 __all__ = ["DENSE_OUTPUTS", "NumbaKernel"]

@@ -276,7 +276,7 @@ class TorchKernel:
         """The curvature, ``(M, K * (p + 1), K * (p + 1))``."""
         pieces = self._pieces(block, theta)
         if len(pieces) == 1 or block.device.type != "cpu":
-            return _added(self._gram_piece(piece, theta, lanes) for piece in pieces)
+            return added_up(self._gram_piece(piece, theta, lanes) for piece in pieces)
         threads = min(workers(), len(pieces))
         ends = [len(pieces) * t // threads for t in range(threads + 1)]
         parts: list[RowStats] = [RowStats(0, theta.new_zeros(0))] * threads
@@ -287,26 +287,24 @@ class TorchKernel:
 
         with one_thread_each():
             at_once([partial(add, t) for t in range(threads)])
-        return _added(parts)
+        return added_up(parts)
 
     def score_gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Outer products of the weighted row scores, ``(M, K * (p + 1), K * (p + 1))``."""
-        total = None
-        for piece in self._pieces(block, theta):
-            design = self._written(piece)
-            points, outputs, width = theta.shape
-            eta = self.linear_predictor(piece, theta, lanes)
-            weight = self._weight(piece, lanes, points)
-            slope = self.loss.value_first(eta, self._target(piece, lanes, points))[1]
-            slope = self._weighted(piece, slope, weight)
-            grams = []
-            for m in range(points):
-                scores = (slope[:, m, :, None] * design[:, None, :]).reshape(piece.rows, outputs * width)
-                grams.append((scores.T @ scores).to(torch.float64))
-            stats = RowStats(piece.rows, weight.sum(0), score_gram=_stacked(grams))
-            total = stats if total is None else total + stats
-        assert total is not None
-        return total
+        return added_up(self._score_gram_piece(piece, theta, lanes) for piece in self._pieces(block, theta))
+
+    def _score_gram_piece(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+        design = self._written(block)
+        points, outputs, width = theta.shape
+        eta = self.linear_predictor(block, theta, lanes)
+        weight = self._weight(block, lanes, points)
+        slope = self.loss.value_first(eta, self._target(block, lanes, points))[1]
+        slope = self._weighted(block, slope, weight)
+        grams = []
+        for m in range(points):
+            scores = (slope[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
+            grams.append((scores.T @ scores).to(torch.float64))
+        return RowStats(block.rows, weight.sum(0), score_gram=_stacked(grams))
 
     @staticmethod
     def _pieces(block: Block, theta: Tensor) -> list[Block]:
@@ -315,9 +313,7 @@ class TorchKernel:
         if block.device.type == "cpu":
             # In the cache, but so many that adding a piece's matrix costs less than computing it.
             rows = min(rows, max(512, _CACHED_ELEMENTS // theta.shape[2]))
-        if block.rows <= rows:
-            return [block]
-        return [block.slice(start, min(start + rows, block.rows)) for start in range(0, block.rows, rows)]
+        return list(block.cut(rows))
 
     def _gram_piece(
         self, block: Block, theta: Tensor, lanes: Tensor | None, before: RowStats | None = None
@@ -343,24 +339,28 @@ class TorchKernel:
                 gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
             grams.append(gram)
         mine = RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
-        if before is None or outer is not None:
-            return mine if before is None else _added([before, mine])
-        return replace(replace(before, gram=None) + replace(mine, gram=None), gram=before.gram)
+        if before is None:
+            return mine
+        return added_up([before, mine]) if outer is not None else _with_gram(before, mine, before.gram)
 
 
-def _added(stats: Iterable[RowStats]) -> RowStats:
+def added_up(stats: Iterable[RowStats]) -> RowStats:
     """The sum of at least one record, in order. Matrices are added in place: three of them may be all of the memory."""
     total: RowStats | None = None
     for part in stats:
         if total is None:
             total = part
         elif total.gram is not None and part.gram is not None:
-            total.gram.add_(part.gram)
-            total = replace(replace(total, gram=None) + replace(part, gram=None), gram=total.gram)
+            total = _with_gram(total, part, total.gram.add_(part.gram))
         else:
             total = total + part
     assert total is not None
     return total
+
+
+def _with_gram(a: RowStats, b: RowStats, gram: Tensor | None) -> RowStats:
+    """The sum of two records whose matrices are added up already."""
+    return replace(replace(a, gram=None) + replace(b, gram=None), gram=gram)
 
 
 def _symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlogit.kernels.torch_device import TorchKernel, _added, _lanes
+from torchlogit.kernels.torch_device import TorchKernel, _lanes, added_up
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 
@@ -84,7 +84,7 @@ class TritonKernel(TorchKernel):
         """Sums of loss and gradient, and the smallest margin."""
         if not self._takes(block, theta):
             own = super().value_gradient
-            return _added(own(piece, theta, lanes) for piece in _pieces(block))
+            return added_up(own(piece, theta, lanes) for piece in _pieces(block))
         swept = _Sweep(self, block, theta, lanes)
         return RowStats(block.rows, swept.weight, swept.loss, swept.columns, swept.margin)
 
@@ -113,12 +113,12 @@ class TritonKernel(TorchKernel):
             kept = None if curvature is None else tuple(part[start : start + piece.rows] for part in curvature)
             stats.append(super().curvature_product(piece, theta, direction, lanes, kept))
             start += piece.rows
-        return _added(stats)
+        return added_up(stats)
 
     def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Diagonal of the curvature, and its column of the intercept (class by class)."""
         own = super().gram_diagonal
-        return _added(own(piece, theta, lanes) for piece in _pieces(block))
+        return added_up(own(piece, theta, lanes) for piece in _pieces(block))
 
     def _takes(self, block: Block, theta: Tensor) -> bool:
         """Whether these rows can be swept."""
@@ -222,12 +222,7 @@ def _strides(tensor: Tensor) -> tuple[int, int]:
 def _pieces(block: Block) -> Iterator[Block]:
     """The block, cut for the torch kernel."""
     stored = block.nbytes // (8 * max(block.rows, 1)) + 1
-    rows = max(64, min(_PIECE_ROWS, _PIECE_ELEMENTS // stored))
-    if block.rows <= rows:
-        yield block
-        return
-    for start in range(0, block.rows, rows):
-        yield block.slice(start, min(start + rows, block.rows))
+    return block.cut(max(64, min(_PIECE_ROWS, _PIECE_ELEMENTS // stored)))
 
 
 def _power_of_two(number: int) -> int:

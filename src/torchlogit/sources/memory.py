@@ -83,11 +83,8 @@ class MemorySource:
         """All rows, in order, in blocks of at most ``rows``."""
         step = self.block_rows() if rows is None else rows
         for part in self.parts:
-            if 0 < part.rows <= step:  # the same object in every sweep: a kernel may know it again
-                yield part
-                continue
-            for start in range(0, part.rows, step):
-                yield part.slice(start, min(start + step, part.rows))
+            if part.rows:
+                yield from part.cut(step)
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied.

@@ -179,12 +179,7 @@ class StreamSource:
         for block in self._read():
             whole = self._state.of(block, slice(start, start + block.rows))
             start += block.rows
-            step = rows or whole.rows
-            if whole.rows <= step:
-                yield whole
-                continue
-            for first in range(0, whole.rows, step):
-                yield whole.slice(first, min(first + step, whole.rows))
+            yield from whole.cut(rows or whole.rows)
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
         """The rows whose hash is below ``fraction``: from memory as far as they are there, never more than fit.
