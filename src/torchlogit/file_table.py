@@ -16,7 +16,7 @@ from torchlogit.rows import RowBatch
 from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
 from torchlogit.sources.bad_rows import BadRows, bad_labels, bad_numbers, infinite
-from torchlogit.sources.files import Stamp, TableFile, listed, nearest
+from torchlogit.sources.files import Stamps, TableFile, changed, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
 from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric, is_text
 from torchlogit.sources.parquet import ParquetFile
@@ -73,7 +73,7 @@ class FileTable(Table):
         self._bad: tuple[NDArray[np.bool_], ...] | None = None  # of each file: rows that are not there
         self._skipped = Skipped()
         self._counts: tuple[int, ...] | None = None
-        self._stamps: list[Stamp | None] = [None] * len(self._files)
+        self._stamps = Stamps(self._files)
         self._check_roles()
         taken = {name for _, name in roles.named()}
         self._columns = [name for name in schema.names if name not in taken]
@@ -153,7 +153,7 @@ class FileTable(Table):
         wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
         for number, file in enumerate(self._files):
             start = seen = 0
-            self._check_unchanged(number)
+            self._stamps.check(number)
             for whole, share in file.batches(wanted):
                 batch = self._good(whole, number, seen)
                 seen += whole.num_rows
@@ -162,25 +162,17 @@ class FileTable(Table):
                 start += batch.num_rows
                 if self.listener is not None:
                     self.listener(min((before + share * file.size) / total, 1.0))
-            self._check_unchanged(number)
+            self._stamps.check(number)
             before += file.size
             counts.append(start)
         if self._counts is not None and tuple(counts) != self._counts:
-            changed = next(i for i, (now, then) in enumerate(zip(counts, self._counts, strict=True)) if now != then)
-            raise InputError(f"{self._files[changed].name} changed between two reads; start again when it is complete")
+            other = next(i for i, (now, then) in enumerate(zip(counts, self._counts, strict=True)) if now != then)
+            raise changed(self._files[other].name)
         self._counts = tuple(counts)
         if not sum(counts):
             raise InputError(f"{self._files[0].name} has no rows of data; check the file")
         if self.listener is not None:
             self.listener(1.0)
-
-    def _check_unchanged(self, number: int) -> None:
-        """Every read is of the same files: what a fit added up of one version means nothing beside another."""
-        file = self._files[number]
-        now, then = Stamp.of(file.path, file.name), self._stamps[number]
-        if then is not None and now != then:
-            raise InputError(f"{file.name} changed between two reads; start again when it is complete")
-        self._stamps[number] = now
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.schema.equals(self._schema) or self._format == "CSV":
@@ -342,7 +334,7 @@ class FileTable(Table):
                     self.listener((done - first) / max(last - first, 1))
             before += count
         if done != max(last, first):
-            raise InputError(f"{self._files[0].name} changed between two reads; start again when it is complete")
+            raise changed(self._files[0].name)
 
     def numeric_batches_between(self, first: int, last: int) -> Iterator[RowBatch]:
         """The same as numbers."""

@@ -86,6 +86,11 @@ class Features:
         moments = stream.moments if weight is None else None
         return StreamSource(stream.read, stream.extent, state, stream.sample, moments)
 
+    def brought(self, name: str) -> NDArray[Any]:
+        """Labels, weights or offsets of all rows, which came with them into memory."""
+        parts = [part for batch in self.batches if (part := getattr(batch, name)) is not None]
+        return np.concatenate(parts) if parts else np.empty(0)
+
     @property
     def brings_weights(self) -> bool:
         """Whether the rows bring weights."""
@@ -303,7 +308,7 @@ def classes_and_codes(estimator: Any, features: Features, y: Any) -> tuple[NDArr
     if y is None and lazy.target is not None:
         classes, codes = lazy.coded_labels()
         check_classification_targets(classes)
-        return _several(classes), codes
+        return at_least_two(classes), codes
     classes, codes = encode_labels(training_labels(estimator, features, y))
     return classes, codes.astype(np.min_scalar_type(classes.size - 1))
 
@@ -324,8 +329,7 @@ def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:
     if y is None and features.lazy is not None:
         if features.lazy.target is None:
             raise ValueError("the scan has no target column; name it: scan(..., target='...')")
-        targets = [batch.target for batch in features.batches if batch.target is not None]
-        return np.concatenate(targets) if targets else np.empty(0)
+        return features.brought("target")
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
@@ -379,10 +383,11 @@ def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
         If there are fewer than two classes.
     """
     classes, codes = _few_codes(labels) or _any_codes(labels)
-    return _several(classes), codes
+    return at_least_two(classes), codes
 
 
-def _several(classes: NDArray[Any]) -> NDArray[Any]:
+def at_least_two(classes: NDArray[Any]) -> NDArray[Any]:
+    """The classes, or a `ValueError` where there is only one."""
     if classes.size < 2:
         raise ValueError(
             f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
@@ -446,10 +451,9 @@ def row_weights(
 ) -> NDArray[np.float64] | None:
     """Sample weights times class weights, float64, or None where all are one, or a stream's rows bring them."""
     weight: NDArray[np.float64] | None = None
-    if sample_weight is None and features.lazy is not None and features.lazy.has_weight:
+    if sample_weight is None and features.brings_weights and features.lazy is not None:
         if features.stream is None:
-            weights = [batch.weight for batch in features.batches if batch.weight is not None]
-            sample_weight = np.concatenate(weights) if weights else np.empty(0)
+            sample_weight = features.brought("weight")
         elif class_weight is not None:
             sample_weight = weights_of(features.lazy)
     if sample_weight is not None:

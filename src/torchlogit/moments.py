@@ -225,7 +225,7 @@ def _present(block: Block) -> Tensor:
     """Rows with a positive weight in some lane, ``(rows,)``."""
     if block.weight is None:
         return torch.ones(block.rows, dtype=torch.bool, device=block.device)
-    return (block.weight.reshape(block.rows, -1) > 0).any(1)
+    return (block.lane_weights() > 0).any(1)
 
 
 def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
@@ -301,32 +301,32 @@ def _rows_at_once(source: Source) -> int:
 
 
 def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
-    parts, column = [], 0
+    weights, parts, column = _Weights.of(block), [], 0
     if block.dense is not None:
         column = block.dense.shape[1]
         sums = numba_cpu.dense_moments(block, anchor[:column]) if compiled else None
-        parts.append(_dense_sums(block, anchor[:column], unit[:column]) if sums is None else _Part(*sums))
+        rows, place = block.dense, (anchor[:column], unit[:column])
+        parts.append(_dense_sums(rows, weights, *place) if sums is None else _Part(*sums))
     if block.sparse is not None:
         here = slice(column, column + block.sparse.columns)
         column = here.stop
         sums = numba_cpu.sparse_moments(block, anchor[here]) if compiled else None
-        parts.append(_sparse_sums(block, block.sparse, anchor[here], unit[here]) if sums is None else _Part(*sums))
+        parts.append(_sparse_sums(block.sparse, weights, anchor[here], unit[here]) if sums is None else _Part(*sums))
     if block.codes is not None:
         here = slice(column, None)
-        parts.append(_sparse_sums(block, coded_ones(block.codes, torch.float64), anchor[here], unit[here]))
-    weight = _weight(block)
+        parts.append(_sparse_sums(coded_ones(block.codes, torch.float64), weights, anchor[here], unit[here]))
 
     def together(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts], 1).expand(lanes, -1).clone()
 
     return _Sums(
-        weight.sum(0).expand(lanes).clone(),
+        weights.each.sum(0).expand(lanes).clone(),
         together("held"),
         together("first"),
         together("second"),
         torch.cat([part.largest for part in parts]),
         together("stored"),
-        _counted(block).sum(0).expand(lanes).clone(),
+        weights.counted.sum(0).expand(lanes).clone(),
     )
 
 
@@ -341,17 +341,22 @@ class _Part:
     stored: Tensor
 
 
-def _weight(block: Block) -> Tensor:
-    """Row weights ``(rows, L or 1)``, float64."""
-    if block.weight is None:
-        return torch.ones(1, 1, dtype=torch.float64, device=block.device).expand(block.rows, 1)
-    return block.weight.to(torch.float64).reshape(block.rows, -1)
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Row weights, and one for each row of positive weight, ``(rows, L or 1)`` each."""
+
+    each: Tensor
+    counted: Tensor
+
+    @classmethod
+    def of(cls, block: Block) -> _Weights:
+        each = block.lane_weights()
+        return cls(each, (each > 0).to(torch.float64))
 
 
-def _dense_sums(block: Block, anchor: Tensor, unit: Tensor) -> _Part:
-    assert block.dense is not None
-    weight, counted, width = _weight(block), _counted(block), anchor.shape[0]
-    distance = (block.dense.to(torch.float64) - anchor).div_(unit)
+def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
+    weight, counted, width = weights.each, weights.counted, anchor.shape[0]
+    distance = (dense.to(torch.float64) - anchor).div_(unit)
     held = weight.sum(0)[:, None].expand(-1, width)
     first = weight.T @ distance
     largest = distance.abs().amax(0)
@@ -359,12 +364,12 @@ def _dense_sums(block: Block, anchor: Tensor, unit: Tensor) -> _Part:
     return _Part(held, first, second, largest, counted.sum(0)[:, None].expand(-1, width))
 
 
-def _sparse_sums(block: Block, rows: SparseRows, anchor: Tensor, unit: Tensor) -> _Part:
-    weight, counted = _weight(block), _counted(block)
+def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
+    weight, counted = weights.each, weights.counted
     values = (rows.values.to(torch.float64) - anchor[rows.indices]) / unit[rows.indices]
     part = SparsePart(SparseRows(rows.indptr, rows.indices, values, rows.columns), torch.float64)
     ones = SparsePart(SparseRows(rows.indptr, rows.indices, torch.ones_like(values), rows.columns), torch.float64)
-    zeros = torch.zeros(rows.columns, dtype=torch.float64, device=block.device)
+    zeros = torch.zeros(rows.columns, dtype=torch.float64, device=values.device)
     return _Part(
         ones.transposed_times(weight).T,
         part.transposed_times(weight).T,
@@ -372,11 +377,6 @@ def _sparse_sums(block: Block, rows: SparseRows, anchor: Tensor, unit: Tensor) -
         zeros.scatter_reduce(0, rows.indices.to(torch.int64), values.abs(), "amax"),
         ones.transposed_times(counted).T,
     )
-
-
-def _counted(block: Block) -> Tensor:
-    """One for each row of positive weight, ``(rows, L or 1)``."""
-    return (_weight(block) > 0).to(torch.float64)
 
 
 def find_non_finite(source: Source) -> tuple[int, int, float] | None:

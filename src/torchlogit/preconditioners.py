@@ -288,9 +288,7 @@ def _share(objective: Objective, sample: Source) -> float:
     total = objective.moments.weight
     held = torch.zeros_like(total)
     for block in sample.blocks():
-        held += float(block.rows) if block.weight is None else (
-            block.weight.to(torch.float64).reshape(block.rows, -1).sum(0)
-        )  # fmt: skip
+        held += block.lane_weights().sum(0)
     return float((held / total).min())
 
 

@@ -224,9 +224,8 @@ def _total(features: Features, weight: NDArray[np.float64] | None) -> float:
 
 
 def _offset_of(features: Features, offset: Any) -> Any:
-    if offset is None and features.stream is None and features.lazy is not None and features.lazy.has_offset:
-        offsets = [batch.offset for batch in features.batches if batch.offset is not None]
-        return np.concatenate(offsets) if offsets else np.empty(0)
+    if offset is None and features.stream is None and features.brings_offsets:
+        return features.brought("offset")
     return offset
 
 

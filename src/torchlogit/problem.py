@@ -147,6 +147,12 @@ class Block:
             return self.dense.dtype
         return torch.float64 if self.sparse is None else self.sparse.values.dtype
 
+    def lane_weights(self) -> Tensor:
+        """Row weights ``(rows, L or 1)``, float64; ones where there are none."""
+        if self.weight is None:
+            return torch.ones(1, 1, dtype=torch.float64, device=self.device).expand(self.rows, 1)
+        return self.weight.to(torch.float64).reshape(self.rows, -1)
+
     @property
     def nbytes(self) -> int:
         """Bytes that one read of the features moves."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torchlogit.comm import Communicator
 from torchlogit.inputs import (
     Features,
-    check_labels,
+    at_least_two,
     classes_and_codes,
-    encode_labels,
     known_codes,
     own_classes,
     training_features,
@@ -172,9 +171,10 @@ def classes_of(
     values = [labels for labels in processes.gathered(lambda: own) if labels.size]
     if len({labels.dtype.kind in "OUS" for labels in values}) > 1:
         raise ValueError("some processes have labels that are texts and some have numbers; use one type")
-    classes = encode_labels(check_labels(estimator, np.concatenate(values)))[0]
+    classes = at_least_two(np.unique(np.concatenate(values)))  # each process has checked its own labels
     place = known_codes(own, classes) if own.size else np.zeros(0, dtype=np.int64)
-    return classes, place[codes].astype(codes.dtype)
+    # all processes together may have more classes than the codes of this one can count
+    return classes, place[codes].astype(np.promote_types(codes.dtype, np.min_scalar_type(classes.size)))
 
 
 def located(row: int, counts: Sequence[int]) -> tuple[int, int]:

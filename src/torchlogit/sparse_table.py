@@ -15,7 +15,7 @@ from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
 from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
-from torchlogit.sources.files import Stamp, listed, nearest
+from torchlogit.sources.files import Stamps, changed, listed, nearest
 from torchlogit.sources.libsvm import LibsvmFile, SparseLines
 from torchlogit.table import LISTED, Skipped, Table, TableBatch
 
@@ -45,7 +45,7 @@ class SparseTable(Table):
     def __init__(self, files: Sequence[LibsvmFile], names: Sequence[str] | None = None) -> None:
         self._files = tuple(files)
         self._names = None if names is None else list(names)
-        self._stamps: list[Stamp | None] = [None] * len(self._files)
+        self._stamps = Stamps(self._files)
 
     def __repr__(self) -> str:
         files = self._files[0].name if len(self._files) == 1 else f"{len(self._files)} libsvm files"
@@ -55,23 +55,16 @@ class SparseTable(Table):
         total, before = max(sum(file.size for file in self._files), 1), 0
         for number, file in enumerate(self._files):
             start = 0
-            self._check_unchanged(number)
+            self._stamps.check(number)
             for lines, share in file.blocks():
                 yield number, start, lines
                 start += lines.rows
                 if self.listener is not None:
                     self.listener(min((before + share * file.size) / total, 1.0))
-            self._check_unchanged(number)
+            self._stamps.check(number)
             before += file.size
         if self.listener is not None:
             self.listener(1.0)
-
-    def _check_unchanged(self, number: int) -> None:
-        file = self._files[number]
-        now, then = Stamp.of(file.path, file.name), self._stamps[number]
-        if then is not None and now != then:
-            raise InputError(f"{file.name} changed between two reads; start again when it is complete")
-        self._stamps[number] = now
 
     @cached_property
     def _facts(self) -> _Facts:
@@ -182,7 +175,7 @@ class SparseTable(Table):
                 break
             yield RowBatch(lines.rows, sparse=self._matrix(lines), target=target, file=file, start=start)
         if row != facts.labels.size:
-            raise InputError(f"{self._files[0].name} changed between two reads; start again when it is complete")
+            raise changed(self._files[0].name)
 
     def labels(self) -> NDArray[Any]:
         """All labels, int64 if all are whole numbers, else float64."""

@@ -185,6 +185,8 @@ def killed(path: str) -> None:
         return original(self, *arguments)
 
     TorchKernel.value_gradient = value_gradient  # type: ignore[method-assign]
+    if once:  # torchrun ends the others, perhaps before they have said what happened; after 30 s it insists
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with distributed() as processes:
         own = slice(processes.rank, None, processes.world)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ import pytest
 from edge import processes_worker
 from edge.command_line import fine
 from edge.processes import launched, torchrun
-from torchlogit import load
+from torchlogit import LogisticRegression, load, scan
+from torchlogit.inputs import training_features
+from torchlogit.sharing import Given, classes_of
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,20 @@ def test_same_as_alone(world: int, alone: dict[str, dict], files: Path) -> None:
             there["coefficients"], here["coefficients"], rtol=1e-9, atol=1e-9, err_msg=name
         )
         assert there["objective"] == pytest.approx(here["objective"], rel=1e-12)
+
+
+def test_classes_of_all_exceed_the_codes_of_one(tmp_path: Path) -> None:
+    """The numbers of 300 classes do not fit into the bytes that count the 5 of this process's file."""
+    path = tmp_path / "few.parquet"
+    frame = pd.DataFrame({"x": np.arange(10.0), "y": [f"class {k}" for k in range(295, 300)] * 2})
+    frame.to_parquet(path)
+    lazy = scan(path, target="y")
+    features = training_features(LogisticRegression(), lazy.portion(0, 1), None, none_is_fine=True)
+    others = np.array([f"class {k}" for k in range(295)], dtype=object)
+    two = SimpleNamespace(world=2, rank=0, together=lambda work: work(), gathered=lambda work: [work(), others])
+    classes, codes = classes_of(LogisticRegression(), Given(features, None, None, None), two)
+    assert classes.size == 300
+    np.testing.assert_array_equal(classes[codes], frame["y"])
 
 
 def test_failures_are_everywhere() -> None:

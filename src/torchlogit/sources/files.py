@@ -157,6 +157,32 @@ class Stamp:
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def changed(name: str) -> InputError:
+    """Every read is of the same files: what a fit added up of one version means nothing beside another."""
+    return InputError(f"{name} changed between two reads; start again when it is complete")
+
+
+class _NamedFile(Protocol):
+    path: Path
+    name: str
+
+
+class Stamps:
+    """The files of a table, each as the first read found it."""
+
+    def __init__(self, files: Sequence[_NamedFile]) -> None:
+        self._files = files
+        self._found: list[Stamp | None] = [None] * len(files)
+
+    def check(self, number: int) -> None:
+        """Raise `InputError` where this file is another one than before."""
+        file = self._files[number]
+        now, then = Stamp.of(file.path, file.name), self._found[number]
+        if then is not None and now != then:
+            raise changed(file.name)
+        self._found[number] = now
+
+
 def fingerprint(path: Path) -> str:
     """By which a file is known again, under whatever name: its size, its beginning and its end."""
     size = path.stat().st_size

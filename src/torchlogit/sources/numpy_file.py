@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
-from torchlogit.sources.files import BLOCK_BYTES, reading
+from torchlogit.sources.files import BLOCK_BYTES, changed, reading
 
 _MOST_ROWS = 1 << 17
 
@@ -72,7 +72,7 @@ class NumpyFile:
             # mapped anew for every block: pages that stay mapped would count as the process's memory
             array = self._mapped()
             if array.shape != (self._rows, len(self.schema)):
-                raise InputError(f"{self.name} changed between two reads; start again when it is complete")
+                raise changed(self.name)
             stop = min(start + self._block_rows, self._rows)
             block = np.array(array[start:stop][:, wanted], dtype=self._dtype, order="F")
             del array
