@@ -7,21 +7,25 @@ its own few.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.torch_device import symmetric_product
 from torchlogit.objective import Objective
 from torchlogit.sources import Source, resident
+from torchlogit.threads import in_ranges, one_thread_each
 
 # Floating-point operations that one build may cost: one to two seconds on two cores.
 _BUILD_OPERATIONS = 5e10
 # Rows a class's block needs for each column: with ten, no direction's curvature is off by more than a half.
 _ROWS_PER_COLUMN = 3
-# Operations of a product for each entry of rows x coefficients: two matrix products of two, twice as slow as those of a
-# factor, since they move the rows through memory for few operations each.
-PRODUCT_OPERATIONS = 12.0
+# What a product costs, in operations of a factor: for each entry of rows x coefficients two matrix products, and for
+# each of the rows' own numbers what it takes to fetch and round them (10,000 x 784, 10 classes: 11 ms; 20,000 x 512,
+# 100 classes: 37 ms).
+_PRODUCT_OPERATIONS, _FETCHING_OPERATIONS = 3.0, 100.0
 # Operations that writing out a row costs for each of its entries, twice a build.
 _WRITING_OPERATIONS = 40.0
 # Entries of all blocks (512 MiB).
@@ -53,9 +57,15 @@ class ClassInverse:
         if self.inverse.shape[1] == 1:
             solved = scaled @ self.inverse[:, 0]
         else:
-            # Rows times symmetric matrices: a third of the time of matrices times columns.
-            lanes = zip(scaled, self.inverse, strict=True)
-            solved = torch.stack([torch.bmm(rows[:, None], own)[:, 0] for rows, own in lanes])
+            solved = torch.empty_like(scaled)
+            for lane, own in enumerate(self.inverse):
+
+                def multiply(first: int, last: int, lane: int = lane, own: Tensor = own) -> None:
+                    # Rows times symmetric matrices: a third of the time of matrices times columns.
+                    into = solved[lane, first:last, None]
+                    torch.bmm(scaled[lane, first:last, None], own[first:last], out=into)
+
+                _shared_among_threads(own, multiply)
         solved = solved.to(gradient.dtype) / self.scale
         return solved - solved.mean(-2, keepdim=True)
 
@@ -86,7 +96,7 @@ class ClassCholesky:
         outputs, width = objective.outputs, objective.width
         operations = 2.0 * outputs * width**2 * (min(self.rows(objective), self.sample.rows) + width)
         operations += 2.0 * _WRITING_OPERATIONS * self.sample.rows * width
-        return operations / (PRODUCT_OPERATIONS * objective.source.rows * outputs * width)
+        return operations / product_operations(objective)
 
     def affords_reading(self, objective: Objective) -> bool:
         """Whether all rows of the sample may be written out at every build."""
@@ -115,24 +125,34 @@ class ClassCholesky:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
         bends, norms = [], []
         alike = not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all())
-        for rows, eta, target, share in sample.curved_rows(u, lanes):
+        for rows, eta, target, share in sample.curved_rows(u, lanes, rounded=True):
             bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
             bends.append(bend[:, :1] if alike else bend)
-            norms.append(rows.square().sum(1))
+            norms.append(rows.square().sum(1, dtype=torch.float64))
         bend, norm = torch.cat(bends), torch.cat(norms)
         weight = torch.stack([_thin(column, column * norm, self.rows(sample)) for column in bend.T]).sqrt()
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
         blocks = torch.diag_embed(ridge.to(torch.float32)).repeat(weight.shape[0], 1, 1)
         start = 0
-        for rows, *_ in sample.curved_rows(u, lanes):
+        for _, rows in sample.written_rows(lanes, rounded=True):
             here = weight[:, start : start + rows.shape[0]].to(torch.float32)
             rounded = rows.to(torch.float32)
-            for k, own in enumerate(here):
-                chosen = own.nonzero()[:, 0]
-                part = rounded[chosen] * own[chosen, None]
-                blocks[k].addmm_(part.T, part)
+
+            def add(first: int, last: int, here: Tensor = here, rounded: Tensor = rounded) -> None:
+                for k in range(first, last):
+                    chosen = here[k].nonzero()[:, 0]
+                    part = rounded[chosen] * here[k, chosen, None]
+                    symmetric_product(part, part, blocks[k])
+
+            _shared_among_threads(blocks, add)
             start += rows.shape[0]
         return blocks
+
+
+def product_operations(objective: Objective) -> float:
+    """Operations of a product with the curvature of all rows, as many of a factor's as take the same time."""
+    entries = float(objective.source.rows) * objective.width
+    return entries * (_PRODUCT_OPERATIONS * objective.outputs + _FETCHING_OPERATIONS)
 
 
 def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
@@ -161,12 +181,25 @@ def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
     diagonal = blocks.diagonal(dim1=1, dim2=2)
     floor = 1e-8 * diagonal.amax()
     scale = torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0).sqrt()
-    for k, block in enumerate(blocks):  # in place: they are the largest thing here
-        unit = block / scale[k] / scale[k, :, None]
-        unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
-        solved = torch.cholesky_inverse(_factor(unit))
-        block.copy_(0.5 * (solved + solved.T))
+
+    def invert(first: int, last: int) -> None:
+        for k in range(first, last):  # in place: they are the largest thing here
+            unit = blocks[k] / scale[k] / scale[k, :, None]
+            unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
+            solved = torch.cholesky_inverse(_factor(unit))
+            blocks[k].copy_(0.5 * (solved + solved.T))
+
+    _shared_among_threads(blocks, invert)
     return scale.to(torch.float64), blocks
+
+
+def _shared_among_threads(blocks: Tensor, fill: Callable[[int, int], None]) -> None:
+    """Classes are shared among threads of Python: a factor of one class is too small for several threads of torch."""
+    if blocks.device.type != "cpu" or blocks.shape[0] == 1:
+        fill(0, blocks.shape[0])
+        return
+    with one_thread_each():
+        in_ranges(blocks.shape[0], fill, float(blocks.numel()))
 
 
 def _factor(unit: Tensor) -> Tensor:

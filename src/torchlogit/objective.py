@@ -28,6 +28,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Shard, Source, communicator_of
+from torchlogit.threads import add_in_order, sweepers
 
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
@@ -233,9 +234,13 @@ class Objective:
         return stats.weight if self.prior is None else stats.weight + self.prior.weight
 
     def _sweep(
-        self, function: Callable[[Block], RowStats], *asked: object, rows: int | None = None, partly: bool = True
+        self, function: Callable[[int, Block], RowStats], *asked: object, rows: int | None = None, partly: bool = True
     ) -> RowStats:
-        """The sums of all rows, of this process and of others; ``asked`` is all that ``function`` depends on beside."""
+        """The sums of all rows, of this process and of others; ``asked`` is all that ``function`` depends on beside.
+
+        It is given a block's number and the block, by several threads at once where its rows are not its own choice:
+        whoever asks for blocks of a size of its own has threads of its own.
+        """
         started = time.perf_counter()
         rows, source = rows or self.kernel.block_rows, self.source
 
@@ -244,7 +249,7 @@ class Objective:
 
         if isinstance(source, Shard):
             at = torch.cat([part.reshape(-1).to(torch.float64) for part in asked if isinstance(part, Tensor)])
-            total = source.communicator.added(own, lambda: function(source.absent), at)
+            total = source.communicator.added(own, lambda: function(-1, source.absent), at)
         else:
             total = own()
         self.effort.seconds += time.perf_counter() - started
@@ -253,14 +258,19 @@ class Objective:
         self.effort.nbytes += self.source.nbytes
         return total
 
-    def _own_sums(self, function: Callable[[Block], RowStats], rows: int | None, known: Sweep) -> RowStats:
+    def _own_sums(self, function: Callable[[int, Block], RowStats], rows: int | None, known: Sweep) -> RowStats:
         """The sums of this process's rows, of which the journal may know some."""
         total = known.total
+
+        def add(stats: RowStats) -> None:
+            nonlocal total
+            total = stats if total is None else total + stats
+            self.journal.add(total)
+
         if not known.whole:
-            for block in _blocks_from(self.source, rows, known.blocks):
-                stats = function(block)
-                total = stats if total is None else total + stats
-                self.journal.add(total)
+            products = float(self.source.rows) * self.source.features * self.outputs * self.lanes
+            threads = 1 if rows else sweepers(self.source, products)
+            add_in_order(function, _blocks_from(self.source, rows, known.blocks), add, threads)
             self.journal.close()
         assert total is not None
         return total
@@ -276,7 +286,7 @@ class Objective:
             The lane that each point belongs to.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.value_gradient(block, theta, lanes), "gradient", theta, lanes)
+        stats = self._sweep(lambda _, block: self.kernel.value_gradient(block, theta, lanes), "gradient", theta, lanes)
         return self._evaluation(stats, u, lanes)
 
     def value_gradient_hessian(self, u: Tensor, lanes: Tensor, kernel: Kernel) -> tuple[Evaluation, Tensor]:
@@ -284,7 +294,7 @@ class Objective:
         other = self.on(self.source, kernel)
         theta, there = self._push(u, lanes), other._push(u, lanes)
 
-        def both(block: Block) -> RowStats:
+        def both(_: int, block: Block) -> RowStats:
             stats = self.kernel.value_gradient(block, theta, lanes)
             return replace(stats, gram=kernel.gram(block, there, lanes).gram)
 
@@ -319,20 +329,18 @@ class Objective:
         theta = self._push(u, lanes)
         # A shard's absent row stands where it has none, or where a read has failed: no curvature is kept for it.
         absent = self.source.absent if isinstance(self.source, Shard) else None
-        kept: list[tuple[Tensor, ...]] | None = None
+        kept: dict[int, tuple[Tensor, ...]] | None = None
         if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
-            kept = []
+            kept = {}
 
         def product(direction: Tensor) -> Tensor:
             along = self._push(direction, lanes)
-            number = iter(range(self.source.rows))
 
-            def block_product(block: Block) -> RowStats:
+            def block_product(i: int, block: Block) -> RowStats:
                 curvature: tuple[Tensor, ...] | None = None
                 if kept is not None and block is not absent:
-                    i = next(number)
-                    if i == len(kept):
-                        kept.append(kernel.row_curvature(block, theta, lanes))
+                    if i not in kept:
+                        kept[i] = kernel.row_curvature(block, theta, lanes)
                     curvature = kept[i]
                 return kernel.curvature_product(block, theta, along, lanes, curvature)
 
@@ -352,7 +360,7 @@ class Objective:
         """Second derivative, ``(M, K * D, K * D)``."""
         theta = self._push(u, lanes)
         rows = max(2048, 2 * self.width, _GRAM_BLOCK // self.width)
-        stats = self._sweep(lambda block: self.kernel.gram(block, theta, lanes), "gram", theta, lanes, rows=rows)
+        stats = self._sweep(lambda _, block: self.kernel.gram(block, theta, lanes), "gram", theta, lanes, rows=rows)
         return self._second(stats, lanes)
 
     def _second(self, stats: RowStats, lanes: Tensor) -> Tensor:
@@ -380,7 +388,7 @@ class Objective:
     def hessian_diagonal(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Diagonal of the second derivative, ``(M, K, D)``."""
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
+        stats = self._sweep(lambda _, block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         diagonal = _pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -403,7 +411,7 @@ class Objective:
             What is to be subtracted from the standardised columns; zero without an intercept.
         """
         theta = self._push(u, lanes)
-        stats = self._sweep(lambda block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
+        stats = self._sweep(lambda _, block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
         spread, centre, own = self._spread(stats.diagonal / total, stats.cross / total, lanes, self.relative)
@@ -442,29 +450,33 @@ class Objective:
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
         self.effort.passes += self.source.rows / self.effort.total_rows
 
-    def curved_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def curved_rows(
+        self, u: Tensor, lanes: Tensor, *, rounded: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """One lane's rows written out in standardised units, for factors that a sum cannot give.
 
         Parameters
         ----------
         u : Tensor of shape (1, K, D)
         lanes : Tensor of shape (1,), int64
+        rounded : bool, default=False
+            Rows and ``eta`` to the few digits that a preconditioner needs, float32 where the kernel has it.
 
         Yields
         ------
-        rows : Tensor of shape (r, D), float64
-        eta : Tensor of shape (r, 1, K)
+        rows : Tensor of shape (r, D), float64 unless rounded
+        eta : Tensor of shape (r, 1, K), as the rows
         target : Tensor of shape (r, 1)
         share : Tensor of shape (r,)
             Row weights over their total, so that sums over all rows are means.
         """
         theta, lane = self._push(u, lanes), int(lanes[0])
+        kernel = self.kernel.rounded() if rounded else self.kernel
         total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
-        for block in self.source.blocks(max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)):
-            design = self.kernel.design(block).to(torch.float64)
-            rows = self._pull(design[None], lanes)[0]
+        for block, rows in self.written_rows(lanes, rounded=rounded):
             target = block.target if block.target.ndim == 1 else block.target[:, lane]
-            eta = self.kernel.linear_predictor(block, theta, lanes).to(torch.float64)
+            eta = kernel.linear_predictor(block, theta, lanes)
+            eta = eta if rounded else eta.to(torch.float64)
             if block.weight is None:
                 share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=u.device)
             else:
@@ -473,6 +485,15 @@ class Objective:
                 rows = torch.where(share[:, None] > 0, rows, 0.0)
                 eta = torch.where(share[:, None, None] > 0, eta, 0.0)
             yield rows, eta, target[:, None], share
+
+    def written_rows(self, lanes: Tensor, *, rounded: bool = False) -> Iterator[tuple[Block, Tensor]]:
+        """Each block with the rows of `curved_rows`, those that do not count as they are."""
+        kernel = self.kernel.rounded() if rounded else self.kernel
+        dtype, units = None if rounded else torch.float64, self.relative
+        for block in self.source.blocks(max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)):
+            design = kernel.design(block).to(dtype or kernel.dtype)
+            units = Coordinates(units.centre.to(design.dtype), units.scale.to(design.dtype), units.identity)
+            yield block, self._pull(design[None], lanes, units)[0]
         self.effort.passes += self.source.rows / self.effort.total_rows
 
     def at_row(self, u: Tensor, lanes: Tensor, row: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchlogit.class_curvature import PRODUCT_OPERATIONS, ClassCholesky
+from torchlogit.class_curvature import ClassCholesky, product_operations
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.kernels.triton_cuda import device_kernel
@@ -294,7 +294,7 @@ def _small(objective: Objective, tol: float) -> Newton:
 def _products(objective: Objective, sample: Source) -> float:
     """What the Hessian of a sample costs, in products with the curvature of all rows."""
     size = float(objective.outputs * objective.width)
-    return 2.0 * sample.rows * size**2 / (PRODUCT_OPERATIONS * objective.source.rows * size)
+    return 2.0 * sample.rows * size**2 / product_operations(objective)
 
 
 def _many_classes(objective: Objective, tol: float, sample: Source | None) -> Newton:

@@ -21,6 +21,8 @@ from torch import Tensor
 from torchlogit.threads import in_ranges
 
 _CHUNK_ELEMENTS = 262_144
+# Rows whose logits and exponentials stay in the cache.
+_CACHED_ROWS = 8_192
 # Elements of a product that an exponential takes as long as.
 _EXPONENTIALS = 16
 
@@ -120,14 +122,17 @@ def probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
         if outputs > 1:
             result[start:stop] = scipy.special.softmax(eta[start:stop], axis=1)
             return
-        # One exponential for both classes: the larger probability is 1 / (1 + t), the smaller t / (1 + t).
-        logit = np.ascontiguousarray(eta[start:stop, 0])
-        tail = np.exp(-np.abs(logit))
-        larger = 1 / (1 + tail)
-        smaller = tail * larger
-        positive = logit > 0
-        result[start:stop, 0] = np.where(positive, smaller, larger)
-        result[start:stop, 1] = np.where(positive, larger, smaller)
+        for here in range(start, stop, _CACHED_ROWS):
+            chunk = slice(here, min(here + _CACHED_ROWS, stop))
+            # One exponential for both classes: the larger probability is 1 / (1 + t), the smaller t / (1 + t).
+            logit = np.ascontiguousarray(eta[chunk, 0])
+            tail = np.abs(logit)
+            np.exp(np.negative(tail, out=tail), out=tail)
+            larger = 1 / (1 + tail)
+            smaller = np.multiply(tail, larger, out=tail)
+            positive = logit > 0
+            result[chunk, 0] = np.where(positive, smaller, larger)
+            result[chunk, 1] = np.where(positive, larger, smaller)
 
     in_ranges(rows, fill, float(rows * outputs * _EXPONENTIALS))
     return result

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 # Below this, waking a second thread costs what it saves on a quiet machine, and on a busy one, where each parallel
 # region waits for the slowest thread, it costs tenfold (measured: 5,574 texts, 283 passes, 2.7 s against 15.6 s).
 _ELEMENTS = 1_000_000
+# Products that a sweep must be worth before a thread is started for it.
+_SWEEP_PRODUCTS = 4_000_000
 _GRAM_OPERATIONS = 2e9
 _LARGEST_GRAM = 4_000
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -88,7 +93,9 @@ def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> 
     small = source.nbytes / 8 * outputs <= _ELEMENTS and source.rows * outputs <= _ELEMENTS
     if size <= _LARGEST_GRAM:
         small = small and source.rows * float(size) ** 2 <= _GRAM_OPERATIONS
-    if source.device.type != "cpu" or not (small or compiled):
+    # Where no whole Hessian fits, Python's threads share the rows of a product, and the classes of a preconditioner.
+    shared = compiled or (outputs > 1 and size > _LARGEST_GRAM)
+    if source.device.type != "cpu" or not (small or shared):
         yield
         return
     with one_thread_each():
@@ -121,10 +128,12 @@ def at_once(calls: Sequence[Callable[[], None]]) -> None:
     code that releases the interpreter's lock.
     """
     failures: list[BaseException] = []
+    gradients = torch.is_grad_enabled()  # each thread has its own mind about them
 
     def guarded(call: Callable[[], None]) -> None:
         try:
-            call()
+            with torch.set_grad_enabled(gradients):
+                call()
         except BaseException as failure:  # noqa: BLE001 -- raised again below, by the thread that waits
             failures.append(failure)
 
@@ -136,3 +145,58 @@ def at_once(calls: Sequence[Callable[[], None]]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def sweepers(source: Source, products: float) -> int:
+    """How many threads of Python may share the blocks of a sweep.
+
+    Parameters
+    ----------
+    source : Source
+    products : float
+        Numbers that the sweep multiplies and adds: rows times columns times outputs.
+    """
+    if not source.resident or source.device.type != "cpu" or products < _SWEEP_PRODUCTS:
+        return 1
+    return workers()
+
+
+def add_in_order(
+    function: Callable[[int, Item], Result], items: Iterable[Item], add: Callable[[Result], None], threads: int
+) -> None:
+    """``add(function(i, item))`` for all items, in their order whatever the number of threads that compute them.
+
+    Whoever is free takes the next item; this thread adds what has become due after each of its own.
+    """
+    numbered, lock = enumerate(items), threading.Lock()
+    waiting: dict[int, Result] = {}
+    due = 0
+
+    def compute() -> bool:
+        with lock:
+            following = next(numbered, None)
+        if following is None:
+            return False
+        waiting[following[0]] = function(*following)
+        return True
+
+    def compute_all() -> None:
+        while compute():
+            pass
+
+    def add_due() -> None:
+        nonlocal due
+        while due in waiting:
+            add(waiting.pop(due))
+            due += 1
+
+    def compute_and_add() -> None:
+        while compute():
+            add_due()
+
+    if threads == 1:
+        compute_and_add()
+        return
+    with one_thread_each():
+        at_once([compute_and_add, *[compute_all] * (threads - 1)])
+    add_due()

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import scipy.sparse
 import torch
 
 import torchlogit.plan
-from contracts.problems import sparse_rows
+from contracts.problems import objective_from, sparse_rows
 from torchlogit.fit import Fit, Problem
 from torchlogit.kernels import KERNELS, numba_cpu
 from torchlogit.losses import loss_for
@@ -24,7 +25,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.plan import kernel_for
 from torchlogit.problem import Block, FitOptions, Frame
 from torchlogit.sources import MemorySource
-from torchlogit.threads import at_once
+from torchlogit.threads import add_in_order, at_once
 
 KINDS = ("dense", "sparse", "text")
 
@@ -141,6 +142,63 @@ def test_an_error_in_a_thread_arrives():
 
     with pytest.raises(RuntimeError, match="second range"):
         at_once([lambda: None, fail])
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads; the old one comes back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_are_added_in_order_by_whichever_thread(count, threads):
+    """Later items may be ready long before earlier ones."""
+    threads(count)
+    added, first = [], threading.Event()
+
+    def slow_at_first(i, item):
+        if i == 0 and count > 1:
+            assert first.wait(60)  # another thread has an item
+        elif i == 1:
+            first.set()
+        assert torch.get_num_threads() == 1
+        return i, item * 2
+
+    add_in_order(slow_at_first, iter(range(10, 60)), added.append, count)
+    assert added == [(i, 20 + 2 * i) for i in range(50)]
+    assert torch.get_num_threads() == count
+
+
+def test_an_error_in_a_sweep_arrives():
+    """Of a block that another thread was given."""
+
+    def fails_late(i, item):
+        if i == 7:
+            raise MemoryError("block 7")
+        return item
+
+    with pytest.raises(MemoryError, match="block 7"):
+        add_in_order(fails_late, range(100), lambda _: None, 3)
+
+
+def test_sweeps_have_the_same_bits_for_any_number_of_threads(threads):
+    """Blocks are shared among threads, and added up in their order."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(6_000, 120)), rng.integers(0, 8, 6_000)
+    objective = objective_from(X, y, 1e-3, weight=rng.random(6_000))
+    lanes, u, v = objective.all_lanes(), *torch.from_numpy(rng.normal(size=(2, 1, 8, 121)) / 10)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        evaluation = objective.value_gradient(u, lanes)
+        product = objective.curvature_at(u, lanes, rounded=True)
+        with ThreadPoolExecutor(2) as pool:  # and so for whoever asks beside another
+            both = list(pool.map(lambda _: objective.curvature_product(u, v, lanes), range(2)))
+        found.append((evaluation.value, evaluation.gradient, product(v), product(v), *both))
+    for others in found[1:]:
+        assert all(torch.equal(here, there) for here, there in zip(found[0], others, strict=True))
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
