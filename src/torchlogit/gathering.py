@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchlogit.available import available_memory
+from torchlogit.available import available_memory, give_back_free_memory
 from torchlogit.moments import Moments, PassingMoments
 from torchlogit.problem import Block, CodedColumns, joined
 from torchlogit.rows import LazyRows, RowBatch
@@ -24,6 +24,8 @@ from torchlogit.tensors import placeholder, sparse_rows, tensor_view
 # Shares of the memory that a fit may take: rows that stay there as a whole (a tenth of them are copied besides, for the
 # sample of the solver), and the sample of rows that do not.
 _WHOLE, _SAMPLE = 0.5, 0.4
+# Beside its features, a row in memory has a class code of eight bytes, one of the sample its hash and number as well.
+_CODE_BYTES, _SAMPLED_BYTES = 8, 24
 # Pieces of the sample are joined until they are as long as this: every one costs a call a sweep.
 _PIECE_BYTES = 8 << 20
 # Bytes from which compiled loops are worth their loading.
@@ -77,6 +79,11 @@ class _Piece:
     block: Block
     hashes: NDArray[np.float64]
     numbers: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it will take when its rows have their classes."""
+        return self.block.nbytes + _SAMPLED_BYTES * self.block.rows
 
     def below(self, fraction: float, seed: int) -> _Piece:
         """Those whose hash is below ``fraction``."""
@@ -144,7 +151,7 @@ class _Gatherer:
             return
         self._parts.append(block)
         self._batches.append(replace(batch, dense=None, sparse=None, codes=None))
-        if self._nbytes > self._most_whole:
+        if self._nbytes + _CODE_BYTES * self._count > self._most_whole:
             self._overflow()
 
     def _overflow(self) -> None:
@@ -153,13 +160,14 @@ class _Gatherer:
         self._passing = PassingMoments(_anchor(self._parts), compiled=compiled)
         if self._rows.is_text and self._rows.residence.cache != 0:
             self._cache = BlockCache(self._rows.residence.cache, self._rows.residence.folder)
-        self._fraction = self._smaller(self._nbytes / self._count)
+        self._fraction = self._smaller(self._nbytes / self._count + _SAMPLED_BYTES)
         self._batches, first = [], 0
         for i, block in enumerate(self._parts):
             self._pass_by(block, first)
             first += block.rows
             self._parts[i] = block.slice(0, 0)
         self._parts = []
+        give_back_free_memory()
 
     def _pass_by(self, block: Block, first: int) -> None:
         assert self._passing is not None
@@ -169,8 +177,8 @@ class _Gatherer:
         index, hashes = sampled_rows(self._seed, block.file, block.start, block.rows, self._fraction)
         piece = _Piece(block.take(torch.from_numpy(index)), hashes, index + first)
         self._loose.append(piece)
-        self._held += piece.block.nbytes
-        self._loose_bytes += piece.block.nbytes
+        self._held += piece.nbytes
+        self._loose_bytes += piece.nbytes
         if self._loose_bytes > _PIECE_BYTES:
             self._join()
         while self._held > self._most_sampled:
@@ -191,7 +199,8 @@ class _Gatherer:
         self._fraction = self._smaller(self._held / max(sampled, 1))
         for i, piece in enumerate(self._pieces):
             self._pieces[i] = piece.below(self._fraction, self._seed)
-        self._held = sum(piece.block.nbytes for piece in self._pieces)
+        self._held = sum(piece.nbytes for piece in self._pieces)
+        give_back_free_memory()
 
     def _smaller(self, row_bytes: float) -> float:
         """A fraction at most half of the last one, with which all rows will fit if their number is known."""
@@ -213,6 +222,7 @@ class _Gatherer:
             self._fraction,
             self._seed,
         )
+        give_back_free_memory()
         extent = Extent(self._count, self._nbytes, parts[0].widths, parts[0].dtype)
         read = _decoded(self._rows) if self._cache is None else self._cache.blocks
         return Gathered(parts, [], self._count, Stream(read, extent, sample, self._passing.moments()))
