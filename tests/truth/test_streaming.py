@@ -172,6 +172,22 @@ def test_sparse_rows_stay_sparse(tmp_path):
     np.testing.assert_allclose(lazy.coef_ * spread, whole.coef_ * spread, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("columns", [3, 40])
+def test_a_sample_with_all_that_belongs_to_its_rows_keeps_to_its_share(columns, tmp_path):
+    """Of few columns, the hashes, numbers and classes take as much memory as the features."""
+    rng = np.random.default_rng(2)
+    rows = 4_800_000 // columns
+    X, y = rng.normal(size=(rows, columns)).astype(np.float32), rng.integers(0, 2, rows)
+    memory = X.nbytes // 3
+    found = gather(scan(parquet(tmp_path / "x.parquet", X, y), target="y", memory=memory), 7)
+    assert found.stream is not None
+    sample = found.stream.sample
+    sampled = sum(part.rows for part in sample.parts)
+    taken = sum(part.dense.nbytes for part in sample.parts if part.dense is not None)
+    taken += sum(array.nbytes for array in [*sample.hashes, *sample.numbers]) + 8 * sampled  # and int64 classes
+    assert 0.15 * memory < taken <= 0.4 * memory
+
+
 def test_the_sample_is_a_hash_of_the_row_however_often_it_had_to_shrink(tmp_path):
     X, y = numbers()
     found = gather(scan(parquet(tmp_path / "x.parquet", X, y), target="y", memory="1MiB"), 7)
