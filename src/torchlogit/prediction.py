@@ -89,8 +89,11 @@ def _rows_of(X: Any, start: int, stop: int) -> Any:
     if start == 0 and stop == X.shape[0]:
         return X
     first, last = X.indptr[start], X.indptr[stop]
-    parts = (X.data[first:last], X.indices[first:last], X.indptr[start : stop + 1] - first)
-    return scipy.sparse.csr_array(parts, shape=(stop - start, X.shape[1]))
+    rows = scipy.sparse.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
+    # Set one by one: the constructor copies what is a part of something larger.
+    rows.data, rows.indices = X.data[first:last], X.indices[first:last]
+    rows.indptr = X.indptr[start : stop + 1] - first
+    return rows
 
 
 def tensor_linear_predictor(solution: Solution, X: Tensor) -> Tensor:
