@@ -182,6 +182,8 @@ class HessianInverse:
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Lane by lane."""
+        if len(self.factors) == 1:  # nothing to put together, which small problems would notice
+            return self.factors[0].solve(gradient.reshape(-1)).view_as(gradient)
         solved = [factor.solve(g.reshape(-1)) for factor, g in zip(self.factors, gradient, strict=True)]
         return torch.stack(solved).reshape(gradient.shape)
 
@@ -305,13 +307,15 @@ def _unlock(hessian: Tensor, outputs: int) -> Tensor:
         blocks = blocks + torch.diag_embed(mean / outputs)[None, :, None, :]
         hessian = blocks.reshape(hessian.shape)
     diagonal = hessian.diagonal()
+    if float(diagonal.amin()) > 0:
+        return hessian
     return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
 
 
 def _cholesky(hessian: Tensor, least: float = _SAFE_PIVOT) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
     factor, failed = torch.linalg.cholesky_ex(hessian / scale / scale[:, None])
-    if int(failed) or not bool(factor.diagonal().square().min() > least):
+    if int(failed) or not float(factor.diagonal().amin()) ** 2 > least:
         return None
     return _Factor(scale, cholesky=factor)
 

@@ -96,9 +96,15 @@ def lane_dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def start_state(
-    evaluation: Evaluation, u: Tensor, lanes: Tensor, direction: Tensor, curvature: InverseCurvature
+    evaluation: Evaluation,
+    u: Tensor,
+    lanes: Tensor,
+    direction: Tensor,
+    curvature: InverseCurvature,
+    slope: Tensor | None = None,
 ) -> State:
-    """The state before any step."""
+    """The state before any step; ``slope`` is that along the direction, where it is known."""
+    slope = lane_dot(evaluation.gradient, direction) if slope is None else slope
     zero = torch.zeros_like(evaluation.value)
     return State(
         lanes=lanes,
@@ -107,7 +113,7 @@ def start_state(
         gradient=evaluation.gradient,
         margin=evaluation.margin,
         direction=direction,
-        excess=-0.5 * lane_dot(evaluation.gradient, direction),
+        excess=-0.5 * slope,
         curvature=curvature,
         step_length=zero,
         trials=0,
