@@ -1,6 +1,7 @@
 """Losses as row formulas in the linear predictor: value, first and second derivative. No X, no device, no files.
 
-``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes. All formulas are stable for every
+``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes, or what `Loss.prepared` has made of them once
+for many calls. All formulas are stable for every
 ``|eta| <= 1e4`` in float32 and float64, and keep their *relative* precision where the loss is tiny: a loss of 1e-30
 is computed as 1e-30, not as the rounding error of ``1 - 1``.
 """
@@ -25,6 +26,10 @@ class Loss(Protocol):
     @property
     def outputs(self) -> int:
         """Number of linear predictors a row has, K."""
+        ...
+
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """Class codes as the formulas work with them, for predictors of this type."""
         ...
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,14 +72,13 @@ class Binomial:
     classes: int = 2
     outputs: int = 1
 
-    @staticmethod
-    def _margin(eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        sign = 2 * target.to(eta.dtype) - 1
-        return eta[..., 0] * sign, sign
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """The signs of the margins."""
+        return target if target.is_floating_point() else target.to(dtype).mul_(2).sub_(1)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """Signed margin ``(rows, M)``."""
-        return self._margin(eta, target)[0]
+        return eta.squeeze(-1) * self.prepared(target, eta.dtype)
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """``max(-m, 0) + log1p(exp(-|m|))`` and ``-sign * sigmoid(-m)``.
@@ -85,16 +89,15 @@ class Binomial:
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`value_first` and `margin`, which have most of their work in common."""
-        margin, sign = self._margin(eta, target)
-        tail = torch.exp(-margin.abs())
-        value = torch.clamp(-margin, min=0) + torch.log1p(tail)
-        wrong = torch.where(margin > 0, tail, torch.ones_like(tail)) / (1 + tail)  # sigmoid(-margin)
-        return value, (-sign * wrong)[..., None], margin
+        sign = self.prepared(target, eta.dtype)
+        margin = eta.squeeze(-1) * sign
+        away = -margin
+        value = torch.log1p(torch.exp(torch.minimum(margin, away))).add_(torch.relu(away))
+        return value, (torch.sigmoid(away) * sign).neg_().unsqueeze(-1), margin
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``sigmoid(eta) * sigmoid(-eta)`` as ``t / (1 + t)^2``, ``t = exp(-|eta|)``."""
-        tail = torch.exp(-eta.abs())
-        return tail / (1 + tail) ** 2, None
+        """``sigmoid(eta) * sigmoid(-eta)``, each to its own relative precision."""
+        return torch.sigmoid(eta) * torch.sigmoid(-eta), None
 
     def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         """The second derivative itself."""
@@ -129,6 +132,10 @@ class Multinomial:
     def outputs(self) -> int:
         """K, one output a class."""
         return self.classes
+
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """An index."""
+        return target.to(torch.int64)
 
     def _parts(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``index (rows, M, 1)``, ``M``, ``exp(d - M)`` with a zero at the own class, and ``exp(-M)``.
