@@ -215,6 +215,8 @@ def _own_first_row(source: Source) -> Tensor | None:
     for block in source.blocks():
         if block.dense is None:
             return None
+        if block.weight is None:
+            return block.dense[0].to("cpu", torch.float64, copy=True)
         present = _present(block)
         if bool(present.any()):
             return block.dense[int(present.to(torch.int8).argmax())].to("cpu", torch.float64, copy=True)
@@ -223,8 +225,6 @@ def _own_first_row(source: Source) -> Tensor | None:
 
 def _present(block: Block) -> Tensor:
     """Rows with a positive weight in some lane, ``(rows,)``."""
-    if block.weight is None:
-        return torch.ones(block.rows, dtype=torch.bool, device=block.device)
     return (block.lane_weights() > 0).any(1)
 
 
@@ -274,8 +274,8 @@ def _with_block(
     total: _Sums | None, block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool
 ) -> _Sums | None:
     """The sums with those of another block."""
-    present = _present(block)
-    if not bool(present.all()):
+    present = None if block.weight is None else _present(block)
+    if present is not None and not bool(present.all()):
         kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
         _check_finite(block.take(left_out))
         block = block.take(kept)
@@ -317,16 +317,17 @@ def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled
         parts.append(_sparse_sums(coded_ones(block.codes, torch.float64), weights, anchor[here], unit[here]))
 
     def together(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts], 1).expand(lanes, -1).clone()
+        values = [getattr(part, name) for part in parts]
+        return (values[0] if len(values) == 1 else torch.cat(values, 1)).expand(lanes, -1).clone()
 
     return _Sums(
-        weights.each.sum(0).expand(lanes).clone(),
+        weights.total.expand(lanes).clone(),
         together("held"),
         together("first"),
         together("second"),
         torch.cat([part.largest for part in parts]),
         together("stored"),
-        weights.counted.sum(0).expand(lanes).clone(),
+        weights.rows.expand(lanes).clone(),
     )
 
 
@@ -343,25 +344,31 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """Row weights, and one for each row of positive weight, ``(rows, L or 1)`` each."""
+    """Row weights, and one for each row of positive weight, ``(rows, L or 1)`` each, and the sums of both."""
 
     each: Tensor
     counted: Tensor
+    total: Tensor
+    rows: Tensor
 
     @classmethod
     def of(cls, block: Block) -> _Weights:
         each = block.lane_weights()
-        return cls(each, (each > 0).to(torch.float64))
+        if block.weight is None:
+            rows = torch.full((1,), float(block.rows), dtype=torch.float64, device=block.device)
+            return cls(each, each, rows, rows)
+        counted = (each > 0).to(torch.float64)
+        return cls(each, counted, each.sum(0), counted.sum(0))
 
 
 def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
-    weight, counted, width = weights.each, weights.counted, anchor.shape[0]
+    weight, width = weights.each, anchor.shape[0]
     distance = (dense.to(torch.float64) - anchor).div_(unit)
-    held = weight.sum(0)[:, None].expand(-1, width)
+    held = weights.total[:, None].expand(-1, width)
     first = weight.T @ distance
     largest = distance.abs().amax(0)
     second = weight.T @ distance.square_()
-    return _Part(held, first, second, largest, counted.sum(0)[:, None].expand(-1, width))
+    return _Part(held, first, second, largest, weights.rows[:, None].expand(-1, width))
 
 
 def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:

@@ -151,24 +151,13 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
     slopes = [slope0, *(lane_dot(state.gradient, step) for step in steps[1:])]
-    points: list[Tensor] = []
-    values: list[Tensor] = []
-    gradients: list[Tensor] = []
-    margins: list[Tensor] = []
+    tried: list[tuple[Tensor, Evaluation]] = []
     count = 0
     pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
     for number in range(_ROUNDS):
-        if len(pending) == len(brackets) == 1:  # nothing to gather, which small problems would notice
-            u, lanes, direction = state.u + pending[0][1] * steps[pending[0][2]], state.lanes, state.direction
-        else:
-            index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
-            u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
-            lanes, direction = state.lanes[index], state.direction[index]
+        u, lanes, direction = _points(state, steps, pending)
         evaluation = objective.value_gradient(u, lanes)
-        points.append(u)
-        values.append(evaluation.value)
-        gradients.append(evaluation.gradient)
-        margins.append(evaluation.margin)
+        tried.append((u, evaluation))
         told = zip(
             pending,
             evaluation.value.tolist(),
@@ -191,22 +180,54 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
         pending = [(lane, t, 0) for lane, b in enumerate(brackets) if not b.done for t in b.proposals()] + detours
         if not pending:
             break
-    if count == 1 and brackets[0].best == 0:  # one lane, the first trial accepted: nothing to choose from
-        length = torch.tensor([brackets[0].best_length], dtype=torch.float64, device=state.u.device)
-        return Step(points[0], evaluation, length, 1, torch.zeros_like(length, dtype=torch.bool), brackets[0].detour)
+    if len(brackets) == 1 and brackets[0].best >= 0:
+        return _alone(state, tried, brackets[0])
     stalled = torch.tensor([b.best < 0 for b in brackets], device=state.u.device)
-    all_points, all_values = torch.cat(points), torch.cat(values)
-    all_gradients, all_margins = torch.cat(gradients), torch.cat(margins)
     chosen = torch.tensor([max(b.best, 0) for b in brackets], device=state.u.device)
+
+    def best(kept: Tensor, found: list[Tensor]) -> Tensor:
+        return torch.where(stalled.reshape(-1, *[1] * (kept.ndim - 1)), kept, torch.cat(found)[chosen])
+
     return Step(
-        u=torch.where(stalled[:, None, None], state.u, all_points[chosen]),
+        u=best(state.u, [u for u, _ in tried]),
         evaluation=Evaluation(
-            torch.where(stalled, state.value, all_values[chosen]),
-            torch.where(stalled[:, None, None], state.gradient, all_gradients[chosen]),
-            torch.where(stalled, state.margin, all_margins[chosen]),
+            best(state.value, [evaluation.value for _, evaluation in tried]),
+            best(state.gradient, [evaluation.gradient for _, evaluation in tried]),
+            best(state.margin, [evaluation.margin for _, evaluation in tried]),
         ),
         length=torch.tensor([b.best_length for b in brackets], dtype=torch.float64, device=state.u.device),
         trials=count,
         stalled=stalled,
         detour=max(b.detour for b in brackets),
     )
+
+
+def _points(
+    state: State, steps: list[Tensor], pending: list[tuple[int, float, int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points to try, each a lane, a length and the number of a step; the lanes they belong to, and their directions."""
+    if state.lanes.shape[0] == 1:  # nothing to gather, which small problems would notice
+        if len(pending) == 1:
+            return state.u + pending[0][1] * steps[pending[0][2]], state.lanes, state.direction
+        if not any(step for _, _, step in pending):
+            lengths = torch.tensor([t for _, t, _ in pending], dtype=torch.float64, device=state.u.device)
+            u = state.u + lengths[:, None, None] * state.direction
+            return u, state.lanes.expand(len(pending)), state.direction
+    index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
+    u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
+    return u, state.lanes[index], state.direction[index]
+
+
+def _alone(state: State, tried: list[tuple[Tensor, Evaluation]], found: _Bracket) -> Step:
+    """The best point of a single lane, where it is."""
+    row, trials = found.best, sum(u.shape[0] for u, _ in tried)
+    for u, evaluation in tried:
+        if row < u.shape[0]:
+            break
+        row -= u.shape[0]
+    if u.shape[0] > 1:
+        here = slice(row, row + 1)
+        u = u[here]
+        evaluation = Evaluation(evaluation.value[here], evaluation.gradient[here], evaluation.margin[here])
+    length = torch.tensor([found.best_length], dtype=torch.float64, device=state.u.device)
+    return Step(u, evaluation, length, trials, torch.zeros_like(length, dtype=torch.bool), found.detour)
