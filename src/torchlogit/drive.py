@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.locality import is_local
-from torchlogit.objective import Evaluation, Objective
+from torchlogit.objective import Objective
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
 from torchlogit.solvers.base import Solver, State
@@ -190,8 +190,8 @@ def _begin(run: Run, start: Tensor) -> State:
         both = objective.value_gradient(torch.cat([start, torch.zeros_like(start)]), lanes.repeat(2))
         value, null = both.value.chunk(2)
         here = torch.where(value <= null, lanes, lanes + objective.lanes)
-        chosen = Evaluation(both.value[here], both.gradient[here], both.margin[here])
-        return run.solver.init(objective, torch.where((value <= null)[:, None, None], start, 0.0), lanes, chosen)
+        nearer = torch.where((value <= null)[:, None, None], start, 0.0)
+        return run.solver.init(objective, nearer, lanes, both.take(here))
     state = run.solver.init(objective, start, lanes)
     better = state.value <= run.null_value
     if bool(better.all()):
@@ -292,10 +292,11 @@ def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
     raw = objective.coordinates.weights_to_raw(both, state.lanes[i : i + 1])
     limit = 1e2 * tol
     step, point = both.amax((1, 2)).tolist()
-    if step > limit * point or not raw.numel():
-        return step <= limit * point
-    raw_step, raw_point = raw.amax((1, 2)).tolist()
-    return raw_step <= limit * raw_point
+    settled: bool = step <= limit * point
+    if settled and raw.numel():
+        raw_step, raw_point = raw.amax((1, 2)).tolist()
+        settled = raw_step <= limit * raw_point
+    return settled
 
 
 class _Clock:

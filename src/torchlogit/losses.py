@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 class Loss(Protocol):
@@ -73,15 +74,15 @@ class Binomial:
     outputs: int = 1
 
     def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
-        """The signs of the margins."""
-        return target if target.is_floating_point() else target.to(dtype).mul_(2).sub_(1)
+        """The signs of the margins, turned round."""
+        return target if target.is_floating_point() else target.to(dtype).mul_(-2).add_(1)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """Signed margin ``(rows, M)``."""
-        return eta.squeeze(-1) * self.prepared(target, eta.dtype)
+        return -(eta.squeeze(-1) * self.prepared(target, eta.dtype))
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """``max(-m, 0) + log1p(exp(-|m|))`` and ``-sign * sigmoid(-m)``.
+        """``max(-m, 0) + log1p(exp(-|m|))``, which is what torch takes the log sigmoid for, and ``-sign * sigmoid(-m)``.
 
         ``torch.nn.functional.softplus`` is not used: it turns linear above 20, an error of 1e-9 there.
         """
@@ -89,11 +90,10 @@ class Binomial:
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`value_first` and `margin`, which have most of their work in common."""
-        sign = self.prepared(target, eta.dtype)
-        margin = eta.squeeze(-1) * sign
-        away = -margin
-        value = torch.log1p(torch.exp(torch.minimum(margin, away))).add_(torch.relu(away))
-        return value, (torch.sigmoid(away) * sign).neg_().unsqueeze(-1), margin
+        turned = self.prepared(target, eta.dtype)
+        away = eta.squeeze(-1) * turned
+        margin = -away
+        return -logsigmoid(margin), (torch.sigmoid(away) * turned).unsqueeze(-1), margin
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """``sigmoid(eta) * sigmoid(-eta)``, each to its own relative precision."""

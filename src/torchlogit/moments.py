@@ -234,18 +234,22 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
     The variance is put together from the one among stored values and the one between them and the absent zeros, so
     that neither drowns in the square of a far mean.
     """
-    if not bool(torch.isfinite(sums.largest).all() and torch.isfinite(sums.first).all()):
+    if not bool(torch.isfinite(torch.cat([sums.largest, sums.first.reshape(-1)])).all()):
         raise FloatingPointError("a column sum is not finite")
-    weight = sums.weight[:, None]
-    held = torch.where(sums.everywhere(), weight, sums.held)
-    share = held / weight
+    weight, everywhere = sums.weight[:, None], sums.everywhere()
+    dense = bool(everywhere.all())
+    held = weight if dense else torch.where(everywhere, weight, sums.held)
     divisor = torch.where(held > 0, held, 1.0)
     stored_mean, square = sums.first / divisor, sums.second / divisor
     inner = square - stored_mean.square()
     # What is left of a constant is the rounding of its own mean.
     inner = torch.where(inner <= 16 * _EPS * square, 0.0, inner)
+    largest = torch.finfo(torch.float64).max
+    if dense:
+        return _Spread(stored_mean, inner, square, stored_mean + anchor, torch.nan_to_num(inner, posinf=largest))
+    share = held / weight
     between = share * torch.clamp(1 - share, min=0) * (stored_mean + anchor).square()
-    variance = torch.nan_to_num(share * inner + between, posinf=torch.finfo(torch.float64).max)
+    variance = torch.nan_to_num(share * inner + between, posinf=largest)
     return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
 
 

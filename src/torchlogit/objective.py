@@ -111,11 +111,19 @@ class Coordinates:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Value ``(M,)``, gradient ``(M, K, D)`` and smallest margin ``(M,)`` at M points, standardised units."""
+    """Value ``(M,)``, gradient ``(M, K, D)`` with its largest entry ``kkt (M,)``, and smallest margin ``(M,)``.
+
+    At M points, in standardised units.
+    """
 
     value: Tensor
     gradient: Tensor
     margin: Tensor
+    kkt: Tensor
+
+    def take(self, index: Tensor | slice) -> Evaluation:
+        """Some of the points."""
+        return Evaluation(self.value[index], self.gradient[index], self.margin[index], self.kkt[index])
 
 
 @dataclass(frozen=True)
@@ -315,12 +323,12 @@ class Objective:
         total = self._total(stats)
         bent = self._bend_of(lanes) * u
         value = torch.add(stats.loss / total, (bent * u).sum((1, 2)), alpha=0.5)
-        gradient = self._pull(stats.gradient / total[:, None, None], lanes) + bent
+        gradient = self._pull(stats.gradient / total.view(-1, 1, 1), lanes) + bent
         if self.prior is not None:
             before, slope = self.prior.value_gradient(self.bridge.to_raw(u, lanes))
             value = value + before / total
             gradient = gradient + self._pull(slope / total[:, None, None], lanes, self.bridge)
-        return Evaluation(value, gradient, stats.margin)
+        return Evaluation(value, gradient, stats.margin, gradient.abs().amax((1, 2)))
 
     def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
@@ -373,13 +381,11 @@ class Objective:
 
     def _second(self, stats: RowStats, lanes: Tensor) -> Tensor:
         assert stats.gram is not None
-        total = self._total(stats)[:, None, None]
-        gram = self._pull_twice(stats.gram / total, lanes, self.relative)
+        gram = self._pull_twice(stats.gram, lanes, self.relative)
         if self.prior is not None:
-            gram = gram + self._pull_twice(self.prior.matrix() / total, lanes, self.bridge)
-        for i in range(gram.shape[0]):  # in place: a few such matrices may be all of the memory
-            own = gram[i]
-            own.add_(own.T.clone()).mul_(0.5)
+            gram = gram + self._pull_twice(self.prior.matrix().expand_as(gram), lanes, self.bridge)
+        # A few such matrices may be all of the memory: this is the last new one.
+        gram = (gram + gram.mT).div_(2 * self._total(stats).view(-1, 1, 1))
         gram.diagonal(dim1=1, dim2=2).view(-1, self.outputs, self.width).add_(self._bend_of(lanes))
         return gram
 

@@ -126,7 +126,13 @@ class _Bracket:
         return [self.low + width * part for part in sorted({split, 0.5 * split, 0.1 * split, least * split})]
 
 
-def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), flat: float = _CURVATURE) -> Step:
+def search(
+    objective: Objective,
+    state: State,
+    path: tuple[Tensor, ...] = (),
+    flat: float = _CURVATURE,
+    slope: Tensor | None = None,
+) -> Step:
     """Step along ``state.direction``: the unit step first, then several lengths a read where it fails.
 
     Parameters
@@ -139,13 +145,15 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
         the quadratic model holds only nearby, the first iterates of conjugate gradients beat the last one shortened.
     flat : float, default=0.9
         A step is long enough where no more than this share of the slope is left.
+    slope : Tensor of shape (A,), optional
+        That along the direction, where it is known.
 
     Returns
     -------
     Step
         ``stalled`` marks lanes in which no length improved the objective; they stay where they were.
     """
-    slope0 = lane_dot(state.gradient, state.direction)
+    slope0 = lane_dot(state.gradient, state.direction) if slope is None else slope
     starts = zip(state.value.tolist(), slope0.tolist(), state.kkt.tolist(), strict=True)
     brackets = [_Bracket(value, slope, kkt, flat, slope_low=slope) for value, slope, kkt in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
@@ -162,14 +170,14 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
             pending,
             evaluation.value.tolist(),
             lane_dot(evaluation.gradient, direction).tolist(),
-            evaluation.gradient.abs().amax((1, 2)).tolist(),
+            evaluation.kkt.tolist(),
             strict=True,
         )
-        for i, ((lane, t, step), value, slope, kkt) in enumerate(told):
+        for i, ((lane, t, step), value, left, kkt) in enumerate(told):
             if step:
                 brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
             else:
-                brackets[lane].see(count + i, t, value, slope, kkt)
+                brackets[lane].see(count + i, t, value, left, kkt)
         count += len(pending)
         detours = [
             (lane, 1.0, step)
@@ -194,6 +202,7 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
             best(state.value, [evaluation.value for _, evaluation in tried]),
             best(state.gradient, [evaluation.gradient for _, evaluation in tried]),
             best(state.margin, [evaluation.margin for _, evaluation in tried]),
+            best(state.kkt, [evaluation.kkt for _, evaluation in tried]),
         ),
         length=torch.tensor([b.best_length for b in brackets], dtype=torch.float64, device=state.u.device),
         trials=count,
@@ -208,7 +217,8 @@ def _points(
     """Points to try, each a lane, a length and the number of a step; the lanes they belong to, and their directions."""
     if state.lanes.shape[0] == 1:  # nothing to gather, which small problems would notice
         if len(pending) == 1:
-            return state.u + pending[0][1] * steps[pending[0][2]], state.lanes, state.direction
+            _, t, step = pending[0]
+            return torch.add(state.u, steps[step], alpha=t), state.lanes, state.direction
         if not any(step for _, _, step in pending):
             lengths = torch.tensor([t for _, t, _ in pending], dtype=torch.float64, device=state.u.device)
             u = state.u + lengths[:, None, None] * state.direction
@@ -227,7 +237,6 @@ def _alone(state: State, tried: list[tuple[Tensor, Evaluation]], found: _Bracket
         row -= u.shape[0]
     if u.shape[0] > 1:
         here = slice(row, row + 1)
-        u = u[here]
-        evaluation = Evaluation(evaluation.value[here], evaluation.gradient[here], evaluation.margin[here])
-    length = torch.tensor([found.best_length], dtype=torch.float64, device=state.u.device)
-    return Step(u, evaluation, length, trials, torch.zeros_like(length, dtype=torch.bool), found.detour)
+        u, evaluation = u[here], evaluation.take(here)
+    length = torch.full_like(state.value, found.best_length)
+    return Step(u, evaluation, length, trials, torch.zeros_like(state.stalled), found.detour)

@@ -106,7 +106,7 @@ class Newton:
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
         assert isinstance(state, NewtonState)
-        moved = search(objective, state, state.path, _FLAT)
+        moved = search(objective, state, state.path, _FLAT, slope=-2 * state.excess)
         u = objective.project(moved.u)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
@@ -120,6 +120,7 @@ class Newton:
             value=moved.evaluation.value,
             gradient=moved.evaluation.gradient,
             margin=moved.evaluation.margin,
+            kkt=moved.evaluation.kkt,
             direction=model.direction,
             excess=-0.5 * model.slope,
             curvature=model.curvature,
@@ -142,8 +143,7 @@ class Newton:
         small: bool = False,
     ) -> _Model:
         gradient = evaluation.gradient
-        kkt = gradient.abs().amax((1, 2))
-        close = all(largest <= self.tol for largest in kkt.tolist())
+        close = all(largest <= self.tol for largest in evaluation.kkt.tolist())
         if last is not None and isinstance(last.curvature, HessianInverse) and close and small:
             direction = -objective.project(last.curvature.solve(gradient))
             slope = lane_dot(gradient, direction)
@@ -162,7 +162,7 @@ class Newton:
             direction = objective.project(_along_hidden(curvature, gradient, -curvature.solve(gradient)))
             return _Model(*_downhill(direction, gradient), curvature)
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
-        tolerance = torch.clamp(kkt.sqrt(), 1e-3, _LOOSE)
+        tolerance = torch.clamp(evaluation.kkt.sqrt(), 1e-3, _LOOSE)
         if close:  # the direction serves the certificate, and an excess needs no digits
             tolerance = torch.full_like(tolerance, _LOOSE)
         # A direction cut short would understate the excess that the certificate needs.
