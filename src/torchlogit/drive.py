@@ -172,7 +172,7 @@ def iterate(run: Run, start: Tensor | None) -> Iterator[tuple[State, Record]]:
             return
         ahead = state if all(keep) else state.take(torch.tensor(keep, device=state.u.device))
         following = solver.step(objective, ahead)
-        record["step_length"] = _plain(objective, following.step_length.tolist())
+        (record["step_length"],) = _plain(objective, following.step_length.tolist())
         record["trials"] = following.trials
         yield state, record
         run.iterations += 1
@@ -322,9 +322,9 @@ class _Clock:
         return lap
 
 
-def _plain(objective: Objective, values: list[Any]) -> Any:
-    """What there is of a single problem, a list for lanes."""
-    return values[0] if objective.lanes == 1 else values
+def _plain(objective: Objective, *figures: list[Any]) -> tuple[Any, ...]:
+    """Of each list what there is of a single problem, the list for lanes."""
+    return tuple(values[0] for values in figures) if objective.lanes == 1 else figures
 
 
 def _record(objective: Objective, state: State, figures: _Figures, step: int, clock: _Clock) -> Record:
@@ -333,13 +333,14 @@ def _record(objective: Objective, state: State, figures: _Figures, step: int, cl
     norm = torch.linalg.vector_norm(gradient, 2, (1, 2))
     theta = None
     if state.u.numel() <= _RECORDED_COEFFICIENTS * state.u.shape[0]:
-        theta = _plain(objective, objective.coordinates.to_raw(state.u, state.lanes).tolist())
+        (theta,) = _plain(objective, objective.coordinates.to_raw(state.u, state.lanes).tolist())
+    value, norms, kkt, excess = _plain(objective, figures.value, norm.tolist(), figures.kkt, figures.excess)
     return {
         "step": step,
-        "objective": _plain(objective, figures.value),
-        "gradient_norm": _plain(objective, norm.tolist()),
-        "kkt": _plain(objective, figures.kkt),
-        "excess": _plain(objective, figures.excess),
+        "objective": value,
+        "gradient_norm": norms,
+        "kkt": kkt,
+        "excess": excess,
         "step_length": 0.0,
         "trials": 0,
         "passes": objective.effort.passes,

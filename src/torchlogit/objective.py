@@ -158,6 +158,9 @@ class Objective:
     has_offset: bool = False
     prior: Quadratic | None = None
     journal: NoJournal = field(default_factory=NoJournal)
+    lanes: int = field(init=False)  # L
+    outputs: int = field(init=False)  # K
+    width: int = field(init=False)  # D, the number of columns plus one
     coordinates: Coordinates = field(init=False)
     relative: Coordinates = field(init=False)  # the lanes' units as the kernel's frame sees them
     bridge: Coordinates = field(init=False)  # and as the prior's frame does
@@ -170,6 +173,9 @@ class Objective:
         l2 = torch.tensor([p.l2 for p in self.penalties], dtype=torch.float64, device=scale.device)
         ridge = torch.clamp(l2[:, None] / scale / scale, max=1e300)
         set_ = object.__setattr__  # the dataclass is frozen
+        set_(self, "lanes", len(self.penalties))
+        set_(self, "outputs", self.kernel.loss.outputs)
+        set_(self, "width", self.source.features + 1)
         set_(self, "coordinates", Coordinates(centre, scale))
         set_(self, "relative", _between(centre, scale, frame))
         if self.prior is not None:
@@ -180,21 +186,6 @@ class Objective:
         set_(self, "_bend", torch.cat([ridge, torch.zeros_like(l2[:, None])], 1)[:, None])
 
     # -- shapes -------------------------------------------------------------------------------------------------
-
-    @property
-    def lanes(self) -> int:
-        """L."""
-        return len(self.penalties)
-
-    @property
-    def outputs(self) -> int:
-        """K."""
-        return self.kernel.loss.outputs
-
-    @property
-    def width(self) -> int:
-        """D, the number of columns plus one."""
-        return self.source.features + 1
 
     @property
     def unpenalised(self) -> bool:
@@ -522,7 +513,9 @@ def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
 
 def _blocks_from(source: Source, rows: int | None, first: int) -> Iterator[Block]:
     """Blocks without the first ones, which a source with ``blocks_from(rows, first)`` need not read."""
-    if first and hasattr(source, "blocks_from"):
+    if not first:
+        return source.blocks(rows)
+    if hasattr(source, "blocks_from"):
         chosen: Iterator[Block] = source.blocks_from(rows, first)
         return chosen
     return islice(source.blocks(rows), first, None)

@@ -42,7 +42,8 @@ class MemorySource:
     ) -> None:
         self.parts = [parts] if isinstance(parts, Block) else list(parts)
         self.hashes = hashes
-        self.rows = sum(part.rows for part in self.parts)
+        self._present = [part for part in self.parts if part.rows]
+        self.rows = sum(part.rows for part in self._present)
         self.features = self.parts[0].features
         self.outputs = outputs
         self.nbytes = sum(part.nbytes for part in self.parts)  # that one read of the features moves
@@ -84,9 +85,9 @@ class MemorySource:
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in blocks of at most ``rows``."""
         step = self.block_rows if rows is None else rows
-        for part in self.parts:
-            if part.rows:
-                yield from part.cut(step)
+        if self.rows <= step:  # each part is a block as it is
+            return iter(self._present)
+        return (block for part in self._present for block in part.cut(step))
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied.
