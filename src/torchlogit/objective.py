@@ -62,10 +62,13 @@ class Coordinates:
     centre: Tensor
     scale: Tensor
     identity: bool = False  # both do nothing
-    _shift: Tensor = field(init=False, repr=False, compare=False)  # (L, 1, p + 1): the intercept has no unit of its own
+    # (L, 1, p + 1): the intercept has no unit of its own. None are made where they do nothing.
+    _shift: Tensor = field(init=False, repr=False, compare=False)
     _unit: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.identity:
+            return
         one = self.scale.new_ones(self.scale.shape[0], 1)
         object.__setattr__(self, "_shift", torch.cat([self.centre, torch.zeros_like(one)], 1)[:, None])
         object.__setattr__(self, "_unit", torch.cat([self.scale, one], 1)[:, None])
@@ -81,10 +84,14 @@ class Coordinates:
 
     def weights_to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
         """The coefficients ``(M, K, p)`` alone."""
+        if self.identity:
+            return u[..., :-1]
         return (u / self._of(lanes)[1])[..., :-1]
 
     def from_raw(self, theta: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `to_raw`."""
+        if self.identity:
+            return theta
         shift, unit = self._of(lanes)
         u = theta * unit
         u.select(-1, -1).add_((shift * theta).sum(-1))
@@ -92,6 +99,8 @@ class Coordinates:
 
     def gradient_to_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """A gradient in standardised units to the one in raw coefficients: the inverse transpose of `to_raw`."""
+        if self.identity:
+            return gradient
         shift, unit = self._of(lanes)
         return torch.addcmul(gradient * unit, shift, gradient[..., -1:])
 
@@ -507,6 +516,8 @@ class Objective:
 
 def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
     """Lanes' units as a frame sees them."""
+    if centre.shape[0] == 1 and torch.equal(centre[0], frame.shift) and torch.equal(scale[0], frame.scale):
+        return Coordinates(torch.zeros_like(centre), torch.ones_like(scale), True)
     centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
     return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
 

@@ -179,7 +179,7 @@ class TorchKernel:
         self, block: Block, dense: Tensor | None, sparse: list[SparsePart], theta: Tensor, lanes: Tensor | None
     ) -> Tensor:
         points, outputs, width = theta.shape
-        flat = theta.reshape(points * outputs, width).to(self.dtype)
+        flat = _as(theta.reshape(points * outputs, width), self.dtype)
         column = 0 if dense is None else dense.shape[1]
         if dense is not None and column == width:
             eta = dense @ flat.T
@@ -203,7 +203,7 @@ class TorchKernel:
         rows, points, outputs = slope.shape
         flat = slope.reshape(rows, points * outputs)
         if dense is not None and dense.shape[1] == width:
-            return (flat.T @ dense).to(torch.float64).reshape(points, outputs, width)
+            return _as(flat.T @ dense, torch.float64).reshape(points, outputs, width)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
         column = 0
         if dense is not None:
@@ -225,10 +225,11 @@ class TorchKernel:
         points, _, width = theta.shape
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
-        self._last_eta = block, theta, theta._version, eta
+        if not theta.is_inference():  # such a tensor does not tell whether it was changed
+            self._last_eta = block, theta, theta._version, eta
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         value, slope, margin = self.loss.value_first_margin(eta, target)
-        margin = margin.to(torch.float64)
+        margin = _as(margin, torch.float64)
         if weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
             value = self._weighted(value[..., None], weight)[..., 0]
@@ -398,7 +399,7 @@ def _symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) 
     """
     width = right.shape[1]
     if width < 2 * _STRIPE:
-        product = (left.T @ right).to(torch.float64)
+        product = _as(left.T @ right, torch.float64)
         return product if into is None else into.add_(product)
     total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
     for start in range(0, width, _STRIPE):
@@ -406,6 +407,11 @@ def _symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) 
         total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
         total[stop:, start:stop] = total[start:stop, stop:].T
     return total
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """In that type; a conversion to the same one takes as long as a sum."""
+    return values if values.dtype == dtype else values.to(dtype)
 
 
 def _missing(block: Block) -> Tensor | None:

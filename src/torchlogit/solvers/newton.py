@@ -29,6 +29,9 @@ _LOOSE = 0.3
 _LEAST_PRODUCTS = 8
 
 
+_STATE = tuple(item.name for item in fields(State))
+
+
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
     """A state with what conjugate gradients left behind.
@@ -100,7 +103,7 @@ class Newton:
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
-        given = {item.name: getattr(start, item.name) for item in fields(State)}
+        given = {name: getattr(start, name) for name in _STATE}
         return NewtonState(**given, path=model.path, cap=self.products, spent=model.spent)
 
     def step(self, objective: Objective, state: State) -> State:
