@@ -82,7 +82,7 @@ class Binomial:
         return -(eta.squeeze(-1) * self.prepared(target, eta.dtype))
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """``max(-m, 0) + log1p(exp(-|m|))``, which is what torch takes the log sigmoid for, and ``-sign * sigmoid(-m)``.
+        """``max(-m, 0) + log1p(exp(-|m|))``, as torch computes a log sigmoid, and ``-sign * sigmoid(-m)``.
 
         ``torch.nn.functional.softplus`` is not used: it turns linear above 20, an error of 1e-9 there.
         """

@@ -254,10 +254,11 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
 
 
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
-    return communicator_of(source).added(
+    communicator = communicator_of(source)
+    return communicator.added(
         lambda: _own_sums(source, lanes, anchor, unit, compiled),
         lambda: _no_sums(lanes, anchor),
-        torch.cat([anchor, unit]),
+        torch.cat([anchor, unit]) if communicator.world > 1 else None,
     )
 
 

@@ -158,7 +158,7 @@ class _Factor:
     def solve(self, gradient: Tensor) -> Tensor:
         scaled = gradient / self.scale
         if self.cholesky is not None:
-            solved = torch.cholesky_solve(scaled[:, None], self.cholesky)[:, 0]
+            solved = torch.cholesky_solve(scaled.unsqueeze(1), self.cholesky).squeeze(1)
         else:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
@@ -265,8 +265,13 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
     hessians = rows.hessian(u, lanes)
     factors = []
     for i in range(u.shape[0]):
-        hessian = _unlock(hessians[i], rows.outputs)
-        factors.append(_cholesky(hessian) or _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian))
+        hessian = hessians[i]
+        # With one output nothing is locked but columns without curvature, which leave no factor.
+        factor = _cholesky(hessian) if rows.outputs == 1 else None
+        if factor is None:
+            hessian = _unlock(hessian, rows.outputs)
+            factor = _cholesky(hessian) or _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian)
+        factors.append(factor)
     return tuple(factors)
 
 
@@ -307,8 +312,6 @@ def _unlock(hessian: Tensor, outputs: int) -> Tensor:
         blocks = blocks + torch.diag_embed(mean / outputs)[None, :, None, :]
         hessian = blocks.reshape(hessian.shape)
     diagonal = hessian.diagonal()
-    if float(diagonal.amin()) > 0:
-        return hessian
     return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
 
 

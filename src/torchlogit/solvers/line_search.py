@@ -230,11 +230,10 @@ def _points(
 
 def _alone(state: State, tried: list[tuple[Tensor, Evaluation]], found: _Bracket) -> Step:
     """The best point of a single lane, where it is."""
-    row, trials = found.best, sum(u.shape[0] for u, _ in tried)
-    for u, evaluation in tried:
-        if row < u.shape[0]:
-            break
-        row -= u.shape[0]
+    read, row, trials = 0, found.best, sum(u.shape[0] for u, _ in tried)
+    while row >= tried[read][0].shape[0]:
+        read, row = read + 1, row - tried[read][0].shape[0]
+    u, evaluation = tried[read]
     if u.shape[0] > 1:
         here = slice(row, row + 1)
         u, evaluation = u[here], evaluation.take(here)
