@@ -137,37 +137,40 @@ class Multinomial:
         """An index."""
         return target.to(torch.int64)
 
-    def _parts(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``index (rows, M, 1)``, ``M``, ``exp(d - M)`` with a zero at the own class, and ``exp(-M)``.
-
-        ``d - M`` is ``eta`` minus its maximum, whatever the own class: with ``eta_y`` far below, ``d`` has lost what
-        tells the others apart.
-        """
-        index = target.to(torch.int64).expand(eta.shape[:2])[..., None]
-        highest = eta.amax(-1, keepdim=True)
-        top = highest - eta.gather(-1, index)  # at least 0: the own class is among them
-        other = torch.exp(eta - highest).scatter(-1, index, 0.0)
-        return index, top, other, torch.exp(-top)
+    @staticmethod
+    def _own(eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """``index (rows, M, 1)`` of the own class, and ``eta_y`` there."""
+        index = target.to(torch.int64).expand(eta.shape[:2]).unsqueeze(-1)
+        return index, eta.gather(-1, index)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """``eta_y`` minus the largest other output."""
-        index = target.to(torch.int64).expand(eta.shape[:2])[..., None]
-        rival = eta.scatter(-1, index, -torch.inf).amax(-1)
-        return eta.gather(-1, index)[..., 0] - rival
+        index, own = self._own(eta, target)
+        return own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and ``p - e_y`` with ``p_y - 1`` written as minus the sum of the others."""
-        index, top, other, own = self._parts(eta, target)
+        return self._value_first(eta, *self._own(eta, target))
+
+    @staticmethod
+    def _value_first(eta: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        highest = eta.amax(-1, keepdim=True)
+        top = highest - own  # M, at least 0: the own class is among them
+        # d - M is eta minus its maximum, whatever the own class: with eta_y far below, d has lost what tells the
+        # others apart.
+        other = torch.exp(eta - highest).scatter_(-1, index, 0.0)
         rest = other.sum(-1, keepdim=True)
+        total = rest + torch.exp(-top)
         # top == 0: log1p keeps the precision of a tiny sum; otherwise the sum is at least one.
-        value = torch.where(top > 0, top + torch.log(rest + own), torch.log1p(rest))[..., 0]
-        total = rest + own
-        first = (other / total).scatter(-1, index, -rest / total)
+        value = torch.where(top > 0, top + torch.log(total), torch.log1p(rest)).squeeze(-1)
+        first = (other / total).scatter_(-1, index, -rest / total)
         return value, first
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`value_first` and `margin`."""
-        return *self.value_first(eta, target), self.margin(eta, target)
+        index, own = self._own(eta, target)
+        value, first = self._value_first(eta, index, own)
+        return value, first, own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
 
     def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.

@@ -300,19 +300,19 @@ def _share(objective: Objective, sample: Source) -> float:
 
 
 def _unlock(hessian: Tensor, outputs: int) -> Tensor:
-    """Give curvature to the two kinds of directions that the objective cannot see.
+    """Give curvature, in place, to the two kinds of directions that the objective cannot see.
 
     Adding one vector to all classes changes nothing, and steps are orthogonal to it; a column without any curvature
     (constant, or never present) has no gradient either. Both would only make the matrix singular.
     """
     if outputs > 1:
         width = hessian.shape[0] // outputs
-        blocks = hessian.reshape(outputs, width, outputs, width)
         mean = hessian.diagonal().reshape(outputs, width).mean(0)
-        blocks = blocks + torch.diag_embed(mean / outputs)[None, :, None, :]
-        hessian = blocks.reshape(hessian.shape)
+        blocks = hessian.view(outputs, width, outputs, width)
+        blocks.diagonal(dim1=1, dim2=3).add_(mean / outputs)
     diagonal = hessian.diagonal()
-    return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
+    diagonal.copy_(torch.where(diagonal <= 0, 1.0, diagonal))
+    return hessian
 
 
 def _cholesky(hessian: Tensor, least: float = _SAFE_PIVOT) -> _Factor | None:

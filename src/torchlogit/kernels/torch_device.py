@@ -362,10 +362,10 @@ class TorchKernel:
             share = None if weight is None else weight[:, m, None].sqrt()
             root = self._weighted(outer[:, m, None], share)[:, 0]
             scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
-            gram = -(scaled.T @ scaled).to(torch.float64)
-            for k in range(outputs):
-                here = slice(k * width, (k + 1) * width)
-                gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
+            gram = _as(scaled.T @ scaled, torch.float64).neg_()
+            scaled = (bend[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
+            own = _as(scaled.T @ design, torch.float64).view(outputs, width, width)
+            gram.view(outputs, width, outputs, width).diagonal(dim1=0, dim2=2).copy_(own.permute(1, 2, 0))
             grams.append(gram)
         mine = RowStats(block.rows, _total_weight(block, weight, points), gram=_stacked(grams))
         if before is None:
