@@ -36,7 +36,9 @@ class FitTasks:
             "X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}
         }  # fmt: skip
         self.context: Any = None
-        if hasattr(estimator, "_init_callback_context"):
+        # Nobody is told of a fit that nobody watches, neither itself nor as a part of another one.
+        told = self.watched or hasattr(estimator, "_parent_callback_ctx")
+        if told and hasattr(estimator, "_init_callback_context"):
             self.context = estimator._init_callback_context(max_subtasks=most)
             self.context.call_on_fit_task_begin(estimator=estimator, **self.given)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.locality import is_local
-from torchlogit.objective import Evaluation, Objective
+from torchlogit.objective import Objective
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
 from torchlogit.solvers.base import Solver, State
@@ -63,10 +63,23 @@ class HeldCertificate:
     first: int
     outcome: Outcome
 
-    def kept_by(self, state: State, i: int) -> bool:
-        """Whether the step after it gained no more than the certificate had promised was left."""
+    def kept_by(self, value: float) -> bool:
+        """Whether the step after it, to this value, gained no more than the certificate had promised was left."""
         promised = 2 * self.outcome.excess + 1e-12 * abs(self.outcome.value)
-        return float(state.value[i]) >= self.outcome.value - promised
+        return value >= self.outcome.value - promised
+
+
+class _Figures:
+    """The numbers of a state that are judged and recorded, as lists by active lane."""
+
+    __slots__ = ("excess", "kkt", "margin", "stalled", "value")
+
+    def __init__(self, state: State) -> None:
+        self.value: list[float] = state.value.tolist()
+        self.kkt: list[float] = state.kkt.tolist()
+        self.excess: list[float] = state.excess.tolist()
+        self.margin: list[float] = state.margin.tolist()
+        self.stalled: list[bool] = state.stalled.tolist()
 
 
 @dataclass(slots=True)
@@ -115,9 +128,10 @@ class Run:
     def interrupted(self) -> dict[int, Outcome]:
         """Outcomes of all lanes, those still running ended as they stand."""
         ended = dict(self.outcomes)
-        if self.state is not None:
+        if self.state is not None and len(ended) < self.objective.lanes:
+            figures = _Figures(self.state)
             for i, lane in enumerate(self.state.lanes.tolist()):
-                ended.setdefault(lane, _outcome(self.state, i, self.iterations, Status.INTERRUPTED))
+                ended.setdefault(lane, _outcome(self.state, figures, i, self.iterations, Status.INTERRUPTED))
         return ended
 
 
@@ -146,19 +160,20 @@ def iterate(run: Run, start: Tensor | None) -> Iterator[tuple[State, Record]]:
         new, run.state = state is not run.state, state
         if new and run.reached is not None:
             run.reached()
-        keep = torch.ones(state.lanes.shape[0], dtype=torch.bool, device=state.u.device)
+        figures, keep = _Figures(state), []
         for i, lane in enumerate(state.lanes.tolist()):
-            outcome = _judge(run, state, i, lane)
+            outcome = _judge(run, state, figures, i, lane)
             if outcome is not None:
                 run.outcomes[lane] = outcome
-                keep[i] = False
-        record = _record(objective, state, run.iterations, clock)
-        if not bool(keep.any()):
+            keep.append(outcome is None)
+        record = _record(objective, state, figures, run.iterations, clock)
+        if not any(keep):
             yield state, record
             return
-        ahead = state if bool(keep.all()) else state.take(keep)
+        ahead = state if all(keep) else state.take(torch.tensor(keep, device=state.u.device))
         following = solver.step(objective, ahead)
-        record |= {"step_length": _plain(objective, ahead, following.step_length), "trials": following.trials}
+        (record["step_length"],) = _plain(objective, following.step_length.tolist())
+        record["trials"] = following.trials
         yield state, record
         run.iterations += 1
         state = following
@@ -175,8 +190,8 @@ def _begin(run: Run, start: Tensor) -> State:
         both = objective.value_gradient(torch.cat([start, torch.zeros_like(start)]), lanes.repeat(2))
         value, null = both.value.chunk(2)
         here = torch.where(value <= null, lanes, lanes + objective.lanes)
-        chosen = Evaluation(both.value[here], both.gradient[here], both.margin[here])
-        return run.solver.init(objective, torch.where((value <= null)[:, None, None], start, 0.0), lanes, chosen)
+        nearer = torch.where((value <= null)[:, None, None], start, 0.0)
+        return run.solver.init(objective, nearer, lanes, both.take(here))
     state = run.solver.init(objective, start, lanes)
     better = state.value <= run.null_value
     if bool(better.all()):
@@ -184,70 +199,75 @@ def _begin(run: Run, start: Tensor) -> State:
     return run.solver.init(objective, torch.where(better[:, None, None], start, 0.0), lanes)
 
 
-def _outcome(state: State, i: int, iterations: int, status: Status, separation: Separation | None = None) -> Outcome:
+def _outcome(
+    state: State, figures: _Figures, i: int, iterations: int, status: Status, separation: Separation | None = None
+) -> Outcome:
     return Outcome(
-        state.u[i], float(state.value[i]), float(state.kkt[i]), float(state.excess[i]), iterations, status, separation
+        state.u[i], figures.value[i], figures.kkt[i], figures.excess[i], iterations, status, separation
     )  # fmt: skip
 
 
-def _judge(run: Run, state: State, i: int, lane: int) -> Outcome | None:
+def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outcome | None:
     """End a lane, or let it go on (None)."""
-    objective, steps = run.objective, run.iterations
-    if not math.isfinite(float(state.value[i])):
+    objective, steps, tol = run.objective, run.iterations, run.options.tol
+    value = figures.value[i]
+    if not math.isfinite(value):
         raise FloatingPointError("the objective is not finite")
-    if run.unpenalised(lane) and not objective.has_offset and float(state.margin[i]) > 0:
+    if run.unpenalised(lane) and not objective.has_offset and figures.margin[i] > 0:
         separation = None if run.sampled else complete_separation(objective, state, i)
-        return _outcome(state, i, steps, Status.SEPARATED, separation)
-    small = _is_small(state, i, run.options.tol)
+        return _outcome(state, figures, i, steps, Status.SEPARATED, separation)
+    small = figures.kkt[i] <= tol and figures.excess[i] <= 0.1 * tol * value  # the two numbers of the certificate
     held = run.held.get(lane)
-    if held is not None and not held.kept_by(state, i):
+    if held is not None and not held.kept_by(value):
         del run.held[lane]
         held = None
     if held is not None:
         # Polishing may leave the certificate by a rounding: keep what held.
-        return _polished(run, state, i, held) if small else held.outcome
+        return _polished(run, state, figures, i, held) if small else held.outcome
     distant = small and not is_local(objective, state, i)
     if small and not distant:
-        ended = _separated(run, state, i, lane)
-        run.held[lane] = HeldCertificate(steps, _outcome(state, i, steps, Status.CONVERGED))
-        return ended or _polished(run, state, i, run.held[lane])
+        ended = _separated(run, state, figures, i, lane)
+        run.held[lane] = HeldCertificate(steps, _outcome(state, figures, i, steps, Status.CONVERGED))
+        return ended or _polished(run, state, figures, i, run.held[lane])
     if distant:
         run.distant[lane] = run.distant.get(lane, 0) + 1
-        ended = _separated(run, state, i, lane) if run.distant[lane] == _TAIL_STEPS else None
+        ended = _separated(run, state, figures, i, lane) if run.distant[lane] == _TAIL_STEPS else None
         if ended is not None:
             return ended
-    return _unfinished(run, state, i, lane, distant)
+    return _unfinished(run, state, figures, i, lane, distant)
 
 
-def _is_small(state: State, i: int, tol: float) -> bool:
-    """The two numbers of the certificate."""
-    return float(state.kkt[i]) <= tol and float(state.excess[i]) <= 0.1 * tol * float(state.value[i])
-
-
-def _polished(run: Run, state: State, i: int, held: HeldCertificate) -> Outcome | None:
+def _polished(run: Run, state: State, figures: _Figures, i: int, held: HeldCertificate) -> Outcome | None:
     """End a certified lane when its coefficients have settled too."""
     tol, steps = run.options.tol, run.iterations
-    held.outcome = _outcome(state, i, steps, Status.CONVERGED)
-    over = steps - held.first >= _POLISH_STEPS or steps >= run.options.max_iter or bool(state.stalled[i])
-    return held.outcome if over or _settled(run.objective, state, i, tol) else None
+    if held.outcome.iterations != steps:
+        held.outcome = _outcome(state, figures, i, steps, Status.CONVERGED)
+    over = steps - held.first >= _POLISH_STEPS or steps >= run.options.max_iter or figures.stalled[i]
+    if over:
+        return held.outcome
+    # Room is left for the rounding of raw coefficients, from which others will recompute the gradient.
+    return held.outcome if figures.kkt[i] <= 0.9 * tol and _settled(run.objective, state, i, tol) else None
 
 
-def _unfinished(run: Run, state: State, i: int, lane: int, distant: bool) -> Outcome | None:
+def _unfinished(run: Run, state: State, figures: _Figures, i: int, lane: int, distant: bool) -> Outcome | None:
     """End a lane without a certificate when nothing moves any more or the budget is used up."""
     steps = run.iterations
-    moving = run.progress.setdefault(lane, LaneProgress()).see(float(state.value[i]), float(state.kkt[i]))
-    stuck = bool(state.stalled[i]) or not moving
+    progress = run.progress.get(lane)
+    if progress is None:
+        progress = run.progress[lane] = LaneProgress()
+    moving = progress.see(figures.value[i], figures.kkt[i])
+    stuck = figures.stalled[i] or not moving
     if steps < run.options.max_iter and not stuck:
         return None
-    ended = _separated(run, state, i, lane) if steps > 0 else None
+    ended = _separated(run, state, figures, i, lane) if steps > 0 else None
     if ended is not None and ended.status is not Status.UNDECIDED:
         return ended
-    outcome = _outcome(state, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)
+    outcome = _outcome(state, figures, i, steps, Status.PRECISION if stuck else Status.MAX_ITER)
     # The loss cannot fall below zero: where the model of the curvature holds nowhere, no more than that is known.
     return replace(outcome, excess=outcome.value) if distant else outcome
 
 
-def _separated(run: Run, state: State, i: int, lane: int) -> Outcome | None:
+def _separated(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outcome | None:
     """The outcome of an unpenalised lane that has no optimum, or None where it has one."""
     if run.sampled or not run.unpenalised(lane) or lane in run.overlapping:
         return None
@@ -259,7 +279,7 @@ def _separated(run: Run, state: State, i: int, lane: int) -> Outcome | None:
     }.get(separation.kind)
     if separation.kind is SeparationKind.NONE:
         run.overlapping.add(lane)
-    return None if status is None else _outcome(state, i, run.iterations, status, separation)
+    return None if status is None else _outcome(state, figures, i, run.iterations, status, separation)
 
 
 def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
@@ -268,16 +288,15 @@ def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
     With a condition number of 1e6 a gradient of 1e-10 leaves coefficients uncertain in the fourth digit; a step or
     two more settle them. Nothing is promised about them, so this never decides whether a fit has converged.
     """
-    if float(state.kkt[i]) > 0.9 * tol:
-        return False  # leave room for the rounding of raw coefficients, from which others will recompute it
-    lanes = state.lanes[i : i + 1]
-    step, point = state.direction[i : i + 1], state.u[i : i + 1]
-    raw_step = objective.coordinates.to_raw(step, lanes)[..., :-1]
-    raw_point = objective.coordinates.to_raw(point, lanes)[..., :-1]
+    both = torch.stack([state.direction[i], state.u[i]]).abs()
+    raw = objective.coordinates.weights_to_raw(both, state.lanes[i : i + 1])
     limit = 1e2 * tol
-    return bool(step.abs().max() <= limit * point.abs().max()) and bool(
-        raw_step.abs().amax() <= limit * raw_point.abs().amax() if raw_point.numel() else True
-    )
+    step, point = both.amax((1, 2)).tolist()
+    settled: bool = step <= limit * point
+    if settled and raw.numel():
+        raw_step, raw_point = raw.amax((1, 2)).tolist()
+        settled = raw_step <= limit * raw_point
+    return settled
 
 
 class _Clock:
@@ -303,33 +322,30 @@ class _Clock:
         return lap
 
 
-def _plain(objective: Objective, state: State, values: Tensor) -> float | list[float]:
-    """A number for a single problem, a list for lanes."""
-    single = state.lanes.shape[0] == 1 and objective.lanes == 1
-    return float(values[0]) if single else [float(value) for value in values]
+def _plain(objective: Objective, *figures: list[Any]) -> tuple[Any, ...]:
+    """Of each list what there is of a single problem, the list for lanes."""
+    return tuple(values[0] for values in figures) if objective.lanes == 1 else figures
 
 
-def _record(objective: Objective, state: State, step: int, clock: _Clock) -> Record:
+def _record(objective: Objective, state: State, figures: _Figures, step: int, clock: _Clock) -> Record:
     read, total, rows, nbytes = clock.lap()
     gradient = objective.coordinates.gradient_to_raw(state.gradient, state.lanes)
-    size = state.u[0].numel()
-    theta = objective.coordinates.to_raw(state.u, state.lanes) if size <= _RECORDED_COEFFICIENTS else None
-    single = state.lanes.shape[0] == 1 and objective.lanes == 1
-
-    def plain(values: Tensor) -> float | list[float]:
-        return _plain(objective, state, values)
-
+    norm = torch.linalg.vector_norm(gradient, 2, (1, 2))
+    theta = None
+    if state.u.numel() <= _RECORDED_COEFFICIENTS * state.u.shape[0]:
+        (theta,) = _plain(objective, objective.coordinates.to_raw(state.u, state.lanes).tolist())
+    value, norms, kkt, excess = _plain(objective, figures.value, norm.tolist(), figures.kkt, figures.excess)
     return {
         "step": step,
-        "objective": plain(state.value),
-        "gradient_norm": plain(gradient.square().sum((1, 2)).sqrt()),
-        "kkt": plain(state.kkt),
-        "excess": plain(state.excess),
+        "objective": value,
+        "gradient_norm": norms,
+        "kkt": kkt,
+        "excess": excess,
         "step_length": 0.0,
         "trials": 0,
         "passes": objective.effort.passes,
         "rows_per_second": rows / read if read > 0 else 0.0,
         "bytes_per_second": nbytes / read if read > 0 else 0.0,
         "seconds": {"read": read, "total": total},
-        "theta": None if theta is None else (theta[0] if single else theta).tolist(),
+        "theta": theta,
     }

@@ -95,6 +95,7 @@ class Fit:
         name, reason = problem.kernel, "as asked"
         if name == "auto":
             name, reason = kernel_for(source, problem.loss, len(problem.penalties))
+        self._threads = sparing_threads(source, problem.loss.outputs, compiled=name == "numba")
         moments = self._moments(compiled=name == "numba") if known is None else known.moments
         kernel = KERNELS[name](problem.loss, moments.kernel_frame(problem.fit_intercept, source))
         self.objective = Objective(
@@ -109,7 +110,7 @@ class Fit:
             NoJournal() if keeper is None else keeper.journal,
         )
         may_warm = problem.start is None and options.max_iter > 0
-        with sparing_threads(source, problem.loss.outputs, compiled=name == "numba"):
+        with self._threads:
             self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
         null = _null_value(self._choice, self.objective)
         self.run = Run(self.objective, self._choice.solver, options, null_value=null)
@@ -121,7 +122,7 @@ class Fit:
     def _moments(self, *, compiled: bool) -> Moments:
         source = self.problem.source
         try:
-            with sparing_threads(source, self.problem.loss.outputs, compiled=compiled):
+            with self._threads:
                 moments = column_moments(source, len(self.problem.penalties), compiled=compiled)
         except FloatingPointError:
             raise _name_non_finite(source) from None
@@ -179,10 +180,10 @@ class Fit:
         driver: Iterator[tuple[State, Record]] | None = None
         if len(self.run.outcomes) == self.objective.lanes:  # it had been finished when it was kept
             return
+        without_gradients = torch.no_grad()
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
-            compiled = self.plan.kernel == "numba"
-            with torch.no_grad(), sparing_threads(self.problem.source, self.problem.loss.outputs, compiled=compiled):
+            with without_gradients, self._threads:
                 driver = driver or iterate(self.run, self._start() if self.run.state is None else None)
                 following = next(driver, None)
             if following is None:

@@ -29,6 +29,8 @@ from torchlogit.tensors import placeholder, sparse_rows, tensor_view
 # Labels that are counted and not sorted: from so short a range, and with so many rows for each number in it.
 _LONGEST_RANGE, _ROWS_PER_LABEL = 4096, 4
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+# Kinds of labels that are what they seem: numbers, booleans and texts.
+_PLAIN_LABELS = "biufUS"
 
 
 @dataclass(frozen=True)
@@ -334,8 +336,11 @@ def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    labels = column_or_1d(as_array(y), warn=True)
-    check_consistent_length(_Sized(features.rows), labels)
+    labels = as_array(y)
+    plain = labels.shape == (features.rows,) and labels.dtype.kind in _PLAIN_LABELS and labels.flags.c_contiguous
+    if not plain:  # scikit-learn finds out what they are, which takes longer than a step of a small fit
+        labels = column_or_1d(labels, warn=True)
+        check_consistent_length(_Sized(features.rows), labels)
     return check_labels(estimator, labels)
 
 

@@ -1,6 +1,7 @@
 """Losses as row formulas in the linear predictor: value, first and second derivative. No X, no device, no files.
 
-``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes. All formulas are stable for every
+``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes, or what `Loss.prepared` has made of them once
+for many calls. All formulas are stable for every
 ``|eta| <= 1e4`` in float32 and float64, and keep their *relative* precision where the loss is tiny: a loss of 1e-30
 is computed as 1e-30, not as the rounding error of ``1 - 1``.
 """
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 class Loss(Protocol):
@@ -25,6 +27,10 @@ class Loss(Protocol):
     @property
     def outputs(self) -> int:
         """Number of linear predictors a row has, K."""
+        ...
+
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """Class codes as the formulas work with them, for predictors of this type."""
         ...
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,17 +73,16 @@ class Binomial:
     classes: int = 2
     outputs: int = 1
 
-    @staticmethod
-    def _margin(eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        sign = 2 * target.to(eta.dtype) - 1
-        return eta[..., 0] * sign, sign
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """The signs of the margins, turned round."""
+        return target if target.is_floating_point() else target.to(dtype).mul_(-2).add_(1)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """Signed margin ``(rows, M)``."""
-        return self._margin(eta, target)[0]
+        return -(eta.squeeze(-1) * self.prepared(target, eta.dtype))
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """``max(-m, 0) + log1p(exp(-|m|))`` and ``-sign * sigmoid(-m)``.
+        """``max(-m, 0) + log1p(exp(-|m|))``, as torch computes a log sigmoid, and ``-sign * sigmoid(-m)``.
 
         ``torch.nn.functional.softplus`` is not used: it turns linear above 20, an error of 1e-9 there.
         """
@@ -85,16 +90,14 @@ class Binomial:
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`value_first` and `margin`, which have most of their work in common."""
-        margin, sign = self._margin(eta, target)
-        tail = torch.exp(-margin.abs())
-        value = torch.clamp(-margin, min=0) + torch.log1p(tail)
-        wrong = torch.where(margin > 0, tail, torch.ones_like(tail)) / (1 + tail)  # sigmoid(-margin)
-        return value, (-sign * wrong)[..., None], margin
+        turned = self.prepared(target, eta.dtype)
+        away = eta.squeeze(-1) * turned
+        margin = -away
+        return -logsigmoid(margin), (torch.sigmoid(away) * turned).unsqueeze(-1), margin
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``sigmoid(eta) * sigmoid(-eta)`` as ``t / (1 + t)^2``, ``t = exp(-|eta|)``."""
-        tail = torch.exp(-eta.abs())
-        return tail / (1 + tail) ** 2, None
+        """``sigmoid(eta) * sigmoid(-eta)``, each to its own relative precision."""
+        return torch.sigmoid(eta) * torch.sigmoid(-eta), None
 
     def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         """The second derivative itself."""
@@ -130,37 +133,44 @@ class Multinomial:
         """K, one output a class."""
         return self.classes
 
-    def _parts(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``index (rows, M, 1)``, ``M``, ``exp(d - M)`` with a zero at the own class, and ``exp(-M)``.
+    def prepared(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """An index."""
+        return target.to(torch.int64)
 
-        ``d - M`` is ``eta`` minus its maximum, whatever the own class: with ``eta_y`` far below, ``d`` has lost what
-        tells the others apart.
-        """
-        index = target.to(torch.int64).expand(eta.shape[:2])[..., None]
-        highest = eta.amax(-1, keepdim=True)
-        top = highest - eta.gather(-1, index)  # at least 0: the own class is among them
-        other = torch.exp(eta - highest).scatter(-1, index, 0.0)
-        return index, top, other, torch.exp(-top)
+    @staticmethod
+    def _own(eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """``index (rows, M, 1)`` of the own class, and ``eta_y`` there."""
+        index = target.to(torch.int64).expand(eta.shape[:2]).unsqueeze(-1)
+        return index, eta.gather(-1, index)
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """``eta_y`` minus the largest other output."""
-        index = target.to(torch.int64).expand(eta.shape[:2])[..., None]
-        rival = eta.scatter(-1, index, -torch.inf).amax(-1)
-        return eta.gather(-1, index)[..., 0] - rival
+        index, own = self._own(eta, target)
+        return own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and ``p - e_y`` with ``p_y - 1`` written as minus the sum of the others."""
-        index, top, other, own = self._parts(eta, target)
+        return self._value_first(eta, *self._own(eta, target))
+
+    @staticmethod
+    def _value_first(eta: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        highest = eta.amax(-1, keepdim=True)
+        top = highest - own  # M, at least 0: the own class is among them
+        # d - M is eta minus its maximum, whatever the own class: with eta_y far below, d has lost what tells the
+        # others apart.
+        other = torch.exp(eta - highest).scatter_(-1, index, 0.0)
         rest = other.sum(-1, keepdim=True)
+        total = rest + torch.exp(-top)
         # top == 0: log1p keeps the precision of a tiny sum; otherwise the sum is at least one.
-        value = torch.where(top > 0, top + torch.log(rest + own), torch.log1p(rest))[..., 0]
-        total = rest + own
-        first = (other / total).scatter(-1, index, -rest / total)
+        value = torch.where(top > 0, top + torch.log(total), torch.log1p(rest)).squeeze(-1)
+        first = (other / total).scatter_(-1, index, -rest / total)
         return value, first
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`value_first` and `margin`."""
-        return *self.value_first(eta, target), self.margin(eta, target)
+        index, own = self._own(eta, target)
+        value, first = self._value_first(eta, index, own)
+        return value, first, own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
 
     def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.

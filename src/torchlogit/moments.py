@@ -215,6 +215,8 @@ def _own_first_row(source: Source) -> Tensor | None:
     for block in source.blocks():
         if block.dense is None:
             return None
+        if block.weight is None:
+            return block.dense[0].to("cpu", torch.float64, copy=True)
         present = _present(block)
         if bool(present.any()):
             return block.dense[int(present.to(torch.int8).argmax())].to("cpu", torch.float64, copy=True)
@@ -223,8 +225,6 @@ def _own_first_row(source: Source) -> Tensor | None:
 
 def _present(block: Block) -> Tensor:
     """Rows with a positive weight in some lane, ``(rows,)``."""
-    if block.weight is None:
-        return torch.ones(block.rows, dtype=torch.bool, device=block.device)
     return (block.lane_weights() > 0).any(1)
 
 
@@ -234,26 +234,31 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
     The variance is put together from the one among stored values and the one between them and the absent zeros, so
     that neither drowns in the square of a far mean.
     """
-    if not bool(torch.isfinite(sums.largest).all() and torch.isfinite(sums.first).all()):
+    if not bool(torch.isfinite(torch.cat([sums.largest, sums.first.reshape(-1)])).all()):
         raise FloatingPointError("a column sum is not finite")
-    weight = sums.weight[:, None]
-    held = torch.where(sums.everywhere(), weight, sums.held)
-    share = held / weight
+    weight, everywhere = sums.weight[:, None], sums.everywhere()
+    dense = bool(everywhere.all())
+    held = weight if dense else torch.where(everywhere, weight, sums.held)
     divisor = torch.where(held > 0, held, 1.0)
     stored_mean, square = sums.first / divisor, sums.second / divisor
     inner = square - stored_mean.square()
     # What is left of a constant is the rounding of its own mean.
     inner = torch.where(inner <= 16 * _EPS * square, 0.0, inner)
+    largest = torch.finfo(torch.float64).max
+    if dense:
+        return _Spread(stored_mean, inner, square, stored_mean + anchor, torch.nan_to_num(inner, posinf=largest))
+    share = held / weight
     between = share * torch.clamp(1 - share, min=0) * (stored_mean + anchor).square()
-    variance = torch.nan_to_num(share * inner + between, posinf=torch.finfo(torch.float64).max)
+    variance = torch.nan_to_num(share * inner + between, posinf=largest)
     return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
 
 
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
-    return communicator_of(source).added(
+    communicator = communicator_of(source)
+    return communicator.added(
         lambda: _own_sums(source, lanes, anchor, unit, compiled),
         lambda: _no_sums(lanes, anchor),
-        torch.cat([anchor, unit]),
+        torch.cat([anchor, unit]) if communicator.world > 1 else None,
     )
 
 
@@ -274,8 +279,8 @@ def _with_block(
     total: _Sums | None, block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool
 ) -> _Sums | None:
     """The sums with those of another block."""
-    present = _present(block)
-    if not bool(present.all()):
+    present = None if block.weight is None else _present(block)
+    if present is not None and not bool(present.all()):
         kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
         _check_finite(block.take(left_out))
         block = block.take(kept)
@@ -317,16 +322,17 @@ def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled
         parts.append(_sparse_sums(coded_ones(block.codes, torch.float64), weights, anchor[here], unit[here]))
 
     def together(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts], 1).expand(lanes, -1).clone()
+        values = [getattr(part, name) for part in parts]
+        return (values[0] if len(values) == 1 else torch.cat(values, 1)).expand(lanes, -1).clone()
 
     return _Sums(
-        weights.each.sum(0).expand(lanes).clone(),
+        weights.total.expand(lanes).clone(),
         together("held"),
         together("first"),
         together("second"),
         torch.cat([part.largest for part in parts]),
         together("stored"),
-        weights.counted.sum(0).expand(lanes).clone(),
+        weights.rows.expand(lanes).clone(),
     )
 
 
@@ -343,25 +349,31 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """Row weights, and one for each row of positive weight, ``(rows, L or 1)`` each."""
+    """Row weights, and one for each row of positive weight, ``(rows, L or 1)`` each, and the sums of both."""
 
     each: Tensor
     counted: Tensor
+    total: Tensor
+    rows: Tensor
 
     @classmethod
     def of(cls, block: Block) -> _Weights:
         each = block.lane_weights()
-        return cls(each, (each > 0).to(torch.float64))
+        if block.weight is None:
+            rows = torch.full((1,), float(block.rows), dtype=torch.float64, device=block.device)
+            return cls(each, each, rows, rows)
+        counted = (each > 0).to(torch.float64)
+        return cls(each, counted, each.sum(0), counted.sum(0))
 
 
 def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
-    weight, counted, width = weights.each, weights.counted, anchor.shape[0]
+    weight, width = weights.each, anchor.shape[0]
     distance = (dense.to(torch.float64) - anchor).div_(unit)
-    held = weight.sum(0)[:, None].expand(-1, width)
+    held = weights.total[:, None].expand(-1, width)
     first = weight.T @ distance
     largest = distance.abs().amax(0)
     second = weight.T @ distance.square_()
-    return _Part(held, first, second, largest, counted.sum(0)[:, None].expand(-1, width))
+    return _Part(held, first, second, largest, weights.rows[:, None].expand(-1, width))
 
 
 def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:

@@ -63,47 +63,77 @@ class Coordinates:
     centre: Tensor
     scale: Tensor
     identity: bool = False  # both do nothing
+    # (L, 1, p + 1): the intercept has no unit of its own. None are made where they do nothing.
+    _shift: Tensor = field(init=False, repr=False, compare=False)
+    _unit: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.identity:
+            return
+        one = self.scale.new_ones(self.scale.shape[0], 1)
+        object.__setattr__(self, "_shift", torch.cat([self.centre, torch.zeros_like(one)], 1)[:, None])
+        object.__setattr__(self, "_unit", torch.cat([self.scale, one], 1)[:, None])
 
     def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
         if self.identity:
             return u
-        centre, scale = self._of(lanes)
-        w = u[..., :-1] / scale
-        return torch.cat([w, u[..., -1:] - (centre * w).sum(-1, keepdim=True)], dim=-1)
+        shift, unit = self._of(lanes)
+        theta = u / unit
+        theta.select(-1, -1).sub_((shift * theta).sum(-1))
+        return theta
+
+    def weights_to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
+        """The coefficients ``(M, K, p)`` alone."""
+        if self.identity:
+            return u[..., :-1]
+        return (u / self._of(lanes)[1])[..., :-1]
 
     def from_raw(self, theta: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `to_raw`."""
-        centre, scale = self._of(lanes)
-        intercept = theta[..., -1:] + (centre * theta[..., :-1]).sum(-1, keepdim=True)
-        return torch.cat([theta[..., :-1] * scale, intercept], dim=-1)
+        if self.identity:
+            return theta
+        shift, unit = self._of(lanes)
+        u = theta * unit
+        u.select(-1, -1).add_((shift * theta).sum(-1))
+        return u
 
     def gradient_to_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """A gradient in standardised units to the one in raw coefficients: the inverse transpose of `to_raw`."""
-        (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
-        return torch.cat([gradient[..., :-1] * scale + centre * intercept, intercept], dim=-1)
+        if self.identity:
+            return gradient
+        shift, unit = self._of(lanes)
+        return torch.addcmul(gradient * unit, shift, gradient[..., -1:])
 
     def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
         """The inverse of `gradient_to_raw`."""
         if self.identity:
-            return gradient.clone()
-        (centre, scale), intercept = self._of(lanes), gradient[..., -1:]
-        return torch.cat([(gradient[..., :-1] - centre * intercept) / scale, intercept], dim=-1)
+            return gradient
+        shift, unit = self._of(lanes)
+        return torch.addcmul(gradient, shift, gradient[..., -1:], value=-1).div_(unit)
 
     def _of(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and scale of these lanes, ``(M or 1, 1, p)``."""
-        if self.scale.shape[0] == 1:  # a plain fit: no gather, which small problems would notice
-            return self.centre[:, None], self.scale[:, None]
-        return self.centre[lanes][:, None], self.scale[lanes][:, None]
+        """Shift and unit of these lanes, ``(M or 1, 1, p + 1)``."""
+        if self._unit.shape[0] == 1:  # a plain fit: no gather, which small problems would notice
+            return self._shift, self._unit
+        return self._shift[lanes], self._unit[lanes]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Value ``(M,)``, gradient ``(M, K, D)`` and smallest margin ``(M,)`` at M points, standardised units."""
+    """Value ``(M,)``, gradient ``(M, K, D)`` with its largest entry ``kkt (M,)``, and smallest margin ``(M,)``.
+
+    At M points, in standardised units.
+    """
 
     value: Tensor
     gradient: Tensor
     margin: Tensor
+    kkt: Tensor
+
+    def take(self, index: Tensor | slice) -> Evaluation:
+        """Some of the points."""
+        return Evaluation(self.value[index], self.gradient[index], self.margin[index], self.kkt[index])
 
 
 @dataclass(frozen=True)
@@ -138,10 +168,14 @@ class Objective:
     has_offset: bool = False
     prior: Quadratic | None = None
     journal: NoJournal = field(default_factory=NoJournal)
+    lanes: int = field(init=False)  # L
+    outputs: int = field(init=False)  # K
+    width: int = field(init=False)  # D, the number of columns plus one
     coordinates: Coordinates = field(init=False)
     relative: Coordinates = field(init=False)  # the lanes' units as the kernel's frame sees them
     bridge: Coordinates = field(init=False)  # and as the prior's frame does
     ridge: Tensor = field(init=False)  # (L, p) curvature of the penalty in standardised units
+    _bend: Tensor = field(init=False, repr=False)  # (L, 1, p + 1), the same with the intercept's zero
 
     def __post_init__(self) -> None:
         centre, scale = self.moments.centre(self.fit_intercept), self.moments.scale(self.fit_intercept)
@@ -149,6 +183,9 @@ class Objective:
         l2 = torch.tensor([p.l2 for p in self.penalties], dtype=torch.float64, device=scale.device)
         ridge = torch.clamp(l2[:, None] / scale / scale, max=1e300)
         set_ = object.__setattr__  # the dataclass is frozen
+        set_(self, "lanes", len(self.penalties))
+        set_(self, "outputs", self.kernel.loss.outputs)
+        set_(self, "width", self.source.features + 1)
         set_(self, "coordinates", Coordinates(centre, scale))
         set_(self, "relative", _between(centre, scale, frame))
         if self.prior is not None:
@@ -156,23 +193,9 @@ class Objective:
         else:
             set_(self, "bridge", self.relative)
         set_(self, "ridge", ridge)
+        set_(self, "_bend", torch.cat([ridge, torch.zeros_like(l2[:, None])], 1)[:, None])
 
     # -- shapes -------------------------------------------------------------------------------------------------
-
-    @property
-    def lanes(self) -> int:
-        """L."""
-        return len(self.penalties)
-
-    @property
-    def outputs(self) -> int:
-        """K."""
-        return self.kernel.loss.outputs
-
-    @property
-    def width(self) -> int:
-        """D, the number of columns plus one."""
-        return self.source.features + 1
 
     @property
     def unpenalised(self) -> bool:
@@ -301,19 +324,21 @@ class Objective:
         stats = self._sweep(both, "gradient and gram", theta, there, lanes)
         return self._evaluation(stats, u, lanes), other._second(stats, lanes)
 
+    def _bend_of(self, lanes: Tensor) -> Tensor:
+        """The penalty's curvature of these lanes, ``(M or 1, 1, D)``."""
+        return self._bend if self._bend.shape[0] == 1 else self._bend[lanes]
+
     def _evaluation(self, stats: RowStats, u: Tensor, lanes: Tensor) -> Evaluation:
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
-        ridge = self.ridge[lanes][:, None] if self.lanes > 1 else self.ridge[:, None]
-        coefficients = u[..., :-1]
         total = self._total(stats)
-        value = stats.loss / total + 0.5 * (ridge * coefficients.square()).sum((1, 2))
-        gradient = self._pull(stats.gradient / total[:, None, None], lanes)
-        gradient[..., :-1] += ridge * coefficients
+        bent = self._bend_of(lanes) * u
+        value = torch.add(stats.loss / total, (bent * u).sum((1, 2)), alpha=0.5)
+        gradient = self._pull(stats.gradient / total.view(-1, 1, 1), lanes) + bent
         if self.prior is not None:
             before, slope = self.prior.value_gradient(self.bridge.to_raw(u, lanes))
             value = value + before / total
             gradient = gradient + self._pull(slope / total[:, None, None], lanes, self.bridge)
-        return Evaluation(value, gradient, stats.margin)
+        return Evaluation(value, gradient, stats.margin, gradient.abs().amax((1, 2)))
 
     def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""
@@ -347,8 +372,7 @@ class Objective:
             stats = self._sweep(block_product, "product", theta, along, lanes, partly=kept is None)
             assert stats.product is not None
             total = self._total(stats)[:, None, None]
-            bent = self._pull(stats.product / total, lanes)
-            bent[..., :-1] += self.ridge[lanes][:, None] * direction[..., :-1]
+            bent = torch.addcmul(self._pull(stats.product / total, lanes), self._bend_of(lanes), direction)
             if self.prior is not None:
                 before = self.prior.product(self.bridge.to_raw(direction, lanes))
                 bent = bent + self._pull(before / total, lanes, self.bridge)
@@ -365,14 +389,12 @@ class Objective:
 
     def _second(self, stats: RowStats, lanes: Tensor) -> Tensor:
         assert stats.gram is not None
-        total = self._total(stats)[:, None, None]
-        gram = self._pull_twice(stats.gram / total, lanes, self.relative)
+        gram = self._pull_twice(stats.gram, lanes, self.relative)
         if self.prior is not None:
-            gram = gram + self._pull_twice(self.prior.matrix() / total, lanes, self.bridge)
-        ridge = torch.cat([self.ridge, torch.zeros_like(self.ridge[:, :1])], 1)[lanes].repeat(1, self.outputs)
-        for own in gram:  # in place: a few such matrices may be all of the memory
-            own.add_(own.T.clone()).mul_(0.5)
-        gram.diagonal(dim1=1, dim2=2).add_(ridge)
+            gram = gram + self._pull_twice(self.prior.matrix().expand_as(gram), lanes, self.bridge)
+        # A few such matrices may be all of the memory: this is the last new one.
+        gram = (gram + gram.mT).div_(2 * self._total(stats).view(-1, 1, 1))
+        gram.diagonal(dim1=1, dim2=2).view(-1, self.outputs, self.width).add_(self._bend_of(lanes))
         return gram
 
     def _pull_twice(self, gram: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
@@ -515,13 +537,17 @@ class Objective:
 
 def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
     """Lanes' units as a frame sees them."""
+    if centre.shape[0] == 1 and torch.equal(centre[0], frame.shift) and torch.equal(scale[0], frame.scale):
+        return Coordinates(torch.zeros_like(centre), torch.ones_like(scale), True)
     centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
     return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
 
 
 def _blocks_from(source: Source, rows: int | None, first: int) -> Iterator[Block]:
     """Blocks without the first ones, which a source with ``blocks_from(rows, first)`` need not read."""
-    if first and hasattr(source, "blocks_from"):
+    if not first:
+        return source.blocks(rows)
+    if hasattr(source, "blocks_from"):
         chosen: Iterator[Block] = source.blocks_from(rows, first)
         return chosen
     return islice(source.blocks(rows), first, None)

@@ -158,7 +158,7 @@ class _Factor:
     def solve(self, gradient: Tensor) -> Tensor:
         scaled = gradient / self.scale
         if self.cholesky is not None:
-            solved = torch.cholesky_solve(scaled[:, None], self.cholesky)[:, 0]
+            solved = torch.cholesky_solve(scaled.unsqueeze(1), self.cholesky).squeeze(1)
         else:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
@@ -182,6 +182,8 @@ class HessianInverse:
 
     def solve(self, gradient: Tensor) -> Tensor:
         """Lane by lane."""
+        if len(self.factors) == 1:  # nothing to put together, which small problems would notice
+            return self.factors[0].solve(gradient.reshape(-1)).view_as(gradient)
         solved = [factor.solve(g.reshape(-1)) for factor, g in zip(self.factors, gradient, strict=True)]
         return torch.stack(solved).reshape(gradient.shape)
 
@@ -263,8 +265,13 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
     hessians = rows.hessian(u, lanes)
     factors = []
     for i in range(u.shape[0]):
-        hessian = _unlock(hessians[i], rows.outputs)
-        factors.append(_cholesky(hessian) or _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian))
+        hessian = hessians[i]
+        # With one output nothing is locked but columns without curvature, which leave no factor.
+        factor = _cholesky(hessian) if rows.outputs == 1 else None
+        if factor is None:
+            hessian = _unlock(hessian, rows.outputs)
+            factor = _cholesky(hessian) or _spectral(rows, u[i : i + 1], lanes[i : i + 1], hessian)
+        factors.append(factor)
     return tuple(factors)
 
 
@@ -293,25 +300,25 @@ def _share(objective: Objective, sample: Source) -> float:
 
 
 def _unlock(hessian: Tensor, outputs: int) -> Tensor:
-    """Give curvature to the two kinds of directions that the objective cannot see.
+    """Give curvature, in place, to the two kinds of directions that the objective cannot see.
 
     Adding one vector to all classes changes nothing, and steps are orthogonal to it; a column without any curvature
     (constant, or never present) has no gradient either. Both would only make the matrix singular.
     """
     if outputs > 1:
         width = hessian.shape[0] // outputs
-        blocks = hessian.reshape(outputs, width, outputs, width)
         mean = hessian.diagonal().reshape(outputs, width).mean(0)
-        blocks = blocks + torch.diag_embed(mean / outputs)[None, :, None, :]
-        hessian = blocks.reshape(hessian.shape)
+        blocks = hessian.view(outputs, width, outputs, width)
+        blocks.diagonal(dim1=1, dim2=3).add_(mean / outputs)
     diagonal = hessian.diagonal()
-    return hessian + torch.diag_embed(torch.where(diagonal > 0, 0.0, 1.0 - diagonal))
+    diagonal.copy_(torch.where(diagonal <= 0, 1.0, diagonal))
+    return hessian
 
 
 def _cholesky(hessian: Tensor, least: float = _SAFE_PIVOT) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
     factor, failed = torch.linalg.cholesky_ex(hessian / scale / scale[:, None])
-    if int(failed) or not bool(factor.diagonal().square().min() > least):
+    if int(failed) or not float(factor.diagonal().amin()) ** 2 > least:
         return None
     return _Factor(scale, cholesky=factor)
 

@@ -17,6 +17,8 @@ def tensor_view(array: NDArray[Any]) -> Tensor:
     """A tensor over the array's memory, read-only arrays and memory maps included (nothing here writes to it)."""
     if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    if array.flags.writeable:  # nothing to warn of
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

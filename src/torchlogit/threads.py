@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -49,27 +49,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.forget)
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
+class _OneThreadEach:
+    """What `one_thread_each` gives. It keeps nothing itself, and may be entered any number of times."""
+
+    def __enter__(self) -> None:
+        with _held.lock:
+            if _held.holders == 0:
+                _held.allowed = torch.get_num_threads()
+                if _held.allowed > 1:
+                    torch.set_num_threads(1)
+            _held.holders += 1
+
+    def __exit__(self, *failure: object) -> None:
+        with _held.lock:
+            _held.holders -= 1
+            if _held.holders == 0 and _held.allowed > 1:
+                torch.set_num_threads(_held.allowed)
+
+
+_one_thread_each = _OneThreadEach()
+
+
+def one_thread_each() -> AbstractContextManager[None]:
     """Torch's own threads are left out: its calls stay on one, and Python's threads share the work.
 
     A parallel region of OpenMP waits for its slowest thread without sleeping: beside another busy process a matrix
     product of milliseconds takes half a second. Threads of Python wait for each other once. The number that was
     allowed is what `workers` says in the meantime, and torch's again afterwards, whoever else is in here.
     """
-    with _held.lock:
-        if _held.holders == 0:
-            _held.allowed = torch.get_num_threads()
-            if _held.allowed > 1:
-                torch.set_num_threads(1)
-        _held.holders += 1
-    try:
-        yield
-    finally:
-        with _held.lock:
-            _held.holders -= 1
-            if _held.holders == 0 and _held.allowed > 1:
-                torch.set_num_threads(_held.allowed)
+    return _one_thread_each
 
 
 def workers() -> int:
@@ -77,9 +85,10 @@ def workers() -> int:
     return _held.allowed if _held.holders else torch.get_num_threads()
 
 
-@contextmanager
-def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> Iterator[None]:
+def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> AbstractContextManager[None]:
     """Run on one thread of torch's what gains nothing by several; the caller's number comes back afterwards.
+
+    What is returned may be entered once for each step of a fit.
 
     Parameters
     ----------
@@ -95,11 +104,7 @@ def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> 
         small = small and source.rows * float(size) ** 2 <= _GRAM_OPERATIONS
     # Where no whole Hessian fits, Python's threads share the rows of a product, and the classes of a preconditioner.
     shared = compiled or (outputs > 1 and size > _LARGEST_GRAM)
-    if source.device.type != "cpu" or not (small or shared):
-        yield
-        return
-    with one_thread_each():
-        yield
+    return one_thread_each() if source.device.type == "cpu" and (small or shared) else nullcontext()
 
 
 def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:

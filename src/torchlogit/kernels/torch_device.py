@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class TorchKernel:
         # Of the last block, for problems that have no other.
         self._last_dense: tuple[Block, Tensor] | None = None
         self._last_written: tuple[Block, Tensor] | None = None
+        self._last_target: tuple[Tensor, Tensor] | None = None
+        self._last_eta: tuple[Block, Tensor, int, Tensor] | None = None
 
     def rounded(self) -> TorchKernel:
         """The same with products in float32."""
@@ -63,32 +65,41 @@ class TorchKernel:
     # -- a block in frame coordinates ---------------------------------------------------------------------------
 
     def _dense(self, block: Block) -> Tensor | None:
+        """The dense columns; where they are framed and are all there are, the intercept's ones stand beside them."""
         if block.dense is None:
             return None
         last = self._last_dense  # once: another thread may replace it
         if last is not None and last[0] is block:
             return last[1]
-        width, missing, centred = block.dense.shape[1], _missing(block), block.dense
-        if self._is_framed(0, width):
-            # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
-            centred = torch.sub(block.dense, self.frame.shift[:width], out=self._taken(block.dense))
-            centred.div_(self.frame.scale[:width])
-        elif missing is not None or centred.dtype != self.dtype or centred.data_ptr() % _ALIGNMENT:
-            centred = self._taken(block.dense).copy_(block.dense)
-        centred = centred if missing is None else centred.masked_fill_(missing[:, None], 0.0)
-        self._last_dense = block, centred
-        return centred
+        width, missing, dense = block.dense.shape[1], _missing(block), block.dense
+        framed = self._is_framed(0, width)
+        if framed or missing is not None or dense.dtype != self.dtype or dense.data_ptr() % _ALIGNMENT:
+            # Only where every block is copied: the bits of a product depend on its width.
+            alone = framed and block.sparse is None and block.codes is None
+            dense = self._taken(block.dense, block.rows, width + alone)
+            columns = dense[:, :width]
+            if framed:
+                # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
+                torch.sub(block.dense, self.frame.shift[:width], out=columns).div_(self.frame.scale[:width])
+            else:
+                columns.copy_(block.dense)
+            if missing is not None:
+                columns.masked_fill_(missing[:, None], 0.0)
+        self._last_dense = block, dense
+        return dense
 
-    def _taken(self, dense: Tensor) -> Tensor:
+    def _taken(self, like: Tensor, rows: int, width: int) -> Tensor:
         """Room for a block, the same for each: the pages of a fresh one cost more than the block's products.
 
-        Each thread has its own, and writes over it only when it is done with the block before.
+        Each thread has its own, and writes over it only when it is done with the block before. A column beyond those
+        of the block holds ones.
         """
         room: Tensor | None = getattr(self._room, "tensor", None)
-        if room is None or room.shape[0] < dense.shape[0] or room.shape[1:] != dense.shape[1:]:
-            room = torch.empty(dense.shape, dtype=self.dtype, device=dense.device)
+        if room is None or room.shape[0] < rows or room.shape[1] != width:
+            room = torch.empty(rows, width, dtype=self.dtype, device=like.device)
+            room[:, like.shape[1] :] = 1.0
             self._room.tensor = room
-        return room[: dense.shape[0]]
+        return room[:rows]
 
     def _sparse(self, block: Block) -> list[SparsePart]:
         parts = []
@@ -118,17 +129,19 @@ class TorchKernel:
 
     def design(self, block: Block) -> Tensor:
         """All columns written out in frame coordinates, ``(rows, p + 1)``, the intercept's ones last."""
-        return self._written(_every_row(block))
+        block = _every_row(block)
+        dense = self._dense(block)
+        written = self._written(block, dense, self._sparse(block))
+        return written.clone() if written is dense else written  # the next block takes the same room
 
-    def _written(self, block: Block) -> Tensor:
+    def _written(self, block: Block, dense: Tensor | None, sparse: list[SparsePart]) -> Tensor:
+        if dense is not None and dense.shape[1] == block.features + 1:
+            return dense
         last = self._last_written
         if last is not None and last[0] is block:
             return last[1]
-        parts: list[Tensor] = []
-        dense = self._dense(block)
-        if dense is not None:
-            parts.append(dense)
-        parts += [part.dense() for part in self._sparse(block)]
+        parts = [] if dense is None else [dense]
+        parts += [part.dense() for part in sparse]
         parts.append(torch.ones(block.rows, 1, dtype=self.dtype, device=block.device))
         written = torch.cat(parts, dim=1)
         self._last_written = block, written
@@ -136,24 +149,26 @@ class TorchKernel:
 
     # -- lanes --------------------------------------------------------------------------------------------------
 
-    def _weight(self, block: Block, lanes: Tensor | None, points: int) -> Tensor:
-        """Row weights ``(rows, M)``, float64."""
+    def _weight(self, block: Block, lanes: Tensor | None, points: int) -> Tensor | None:
+        """Row weights ``(rows, M)``, float64; None where each is one."""
         if block.weight is None:
-            return _one(block.device).expand(block.rows, points)
+            return None
         if block.weight.ndim == 1:
             return block.weight.to(torch.float64)[:, None].expand(-1, points)
         return block.weight.to(torch.float64)[:, _lanes(lanes, points, block.device)]
 
-    @staticmethod
-    def _target(block: Block, lanes: Tensor | None, points: int) -> Tensor:
-        """Class codes ``(rows, 1 or M)``."""
+    def _target(self, block: Block, lanes: Tensor | None, points: int) -> Tensor:
+        """Class codes ``(rows, 1 or M)``, as the loss works with them."""
         if block.target.ndim == 1:
-            return block.target[:, None]
-        return block.target[:, _lanes(lanes, points, block.device)]
+            last = self._last_target
+            if last is None or last[0] is not block.target:
+                last = self._last_target = block.target, self.loss.prepared(block.target[:, None], self.dtype)
+            return last[1]
+        return self.loss.prepared(block.target[:, _lanes(lanes, points, block.device)], self.dtype)
 
-    def _weighted(self, block: Block, values: Tensor, weight: Tensor) -> Tensor:
+    def _weighted(self, values: Tensor, weight: Tensor | None) -> Tensor:
         """``values (rows, M, K)`` times the rows' weights ``(rows, M)``."""
-        if block.weight is None:
+        if weight is None:
             return values
         # A row of weight zero is a row that is not there, whatever it holds: 0 * inf must stay 0.
         return torch.where(weight[..., None] > 0, values * weight[..., None].to(self.dtype), 0.0)
@@ -164,13 +179,15 @@ class TorchKernel:
         self, block: Block, dense: Tensor | None, sparse: list[SparsePart], theta: Tensor, lanes: Tensor | None
     ) -> Tensor:
         points, outputs, width = theta.shape
-        flat = theta.reshape(points * outputs, width).to(self.dtype)
-        eta = flat[:, -1].expand(block.rows, -1)
-        column = 0
-        if dense is not None:
-            column = dense.shape[1]
-            # Outputs as rows, not as columns: half the time for ten of them.
-            eta = torch.addmm(eta.T, flat[:, :column], dense.T).T.contiguous()
+        flat = _as(theta.reshape(points * outputs, width), self.dtype)
+        column = 0 if dense is None else dense.shape[1]
+        # Outputs as rows, not as columns: half the time for ten of them.
+        if dense is not None and column == width:
+            eta = (flat @ dense.T).T.contiguous()
+        elif dense is not None:
+            eta = torch.addmm(flat[:, -1:], flat[:, :column], dense.T).T.contiguous()
+        else:
+            eta = flat[:, -1].expand(block.rows, -1)
         for part in sparse:
             eta = eta + part.times(flat[:, column : column + part.shape[1]].T.contiguous())
             column += part.shape[1]
@@ -186,6 +203,8 @@ class TorchKernel:
         """``sum_i slope_i z_i'``: ``slope (rows, M, K)`` to ``(M, K, p + 1)`` float64."""
         rows, points, outputs = slope.shape
         flat = slope.reshape(rows, points * outputs)
+        if dense is not None and dense.shape[1] == width:
+            return _as(flat.T @ dense, torch.float64).reshape(points, outputs, width)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
         column = 0
         if dense is not None:
@@ -207,16 +226,18 @@ class TorchKernel:
         points, _, width = theta.shape
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
+        if not theta.is_inference():  # such a tensor does not tell whether it was changed
+            self._last_eta = block, theta, theta._version, eta
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         value, slope, margin = self.loss.value_first_margin(eta, target)
-        margin = margin.to(torch.float64)
-        if block.weight is not None:
+        margin = _as(margin, torch.float64)
+        if weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
-            value = self._weighted(block, value[..., None], weight)[..., 0]
-            slope = self._weighted(block, slope, weight)
+            value = self._weighted(value[..., None], weight)[..., 0]
+            slope = self._weighted(slope, weight)
         return RowStats(
             rows=block.rows,
-            weight=_total_weight(block, weight),
+            weight=_total_weight(block, weight, points),
             loss=value.sum(0, dtype=torch.float64),
             gradient=self._pull_back(dense, sparse, slope, width),
             margin=margin.amin(0),
@@ -244,9 +265,9 @@ class TorchKernel:
         bare = Block(target=block.target)  # the direction has no offset
         along = self._eta(bare, dense, sparse, direction, lanes)
         weight = self._weight(block, lanes, points)
-        bent = self._weighted(block, self.loss.curvature_product(curvature, along), weight)
+        bent = self._weighted(self.loss.curvature_product(curvature, along), weight)
         return RowStats(
-            block.rows, weight.sum(0), product=self._pull_back(dense, sparse, bent, width)
+            block.rows, _total_weight(block, weight, points), product=self._pull_back(dense, sparse, bent, width)
         )  # fmt: skip
 
     def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
@@ -255,7 +276,7 @@ class TorchKernel:
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        bend = self._weighted(block, self.loss.curvature(eta, target)[0], weight)
+        bend = self._weighted(self.loss.curvature(eta, target)[0], weight)
         flat = bend.reshape(block.rows, points * outputs)
         diagonal = torch.empty(points * outputs, width, dtype=torch.float64, device=block.device)
         column = 0
@@ -265,10 +286,11 @@ class TorchKernel:
         for part in sparse:
             diagonal[:, column : column + part.shape[1]] = part.squared_transposed_times(flat.contiguous()).T
             column += part.shape[1]
-        diagonal[:, -1] = flat.sum(0, dtype=torch.float64)
+        if column < width:
+            diagonal[:, -1] = flat.sum(0, dtype=torch.float64)
         return RowStats(
             block.rows,
-            weight.sum(0),
+            _total_weight(block, weight, points),
             diagonal=diagonal.reshape(points, outputs, width),
             cross=self._pull_back(dense, sparse, bend, width),
         )
@@ -295,17 +317,18 @@ class TorchKernel:
         return added_up(self._score_gram_piece(piece, theta, lanes) for piece in self._pieces(block, theta))
 
     def _score_gram_piece(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
-        design = self._written(block)
+        dense, sparse = self._dense(block), self._sparse(block)
+        design = self._written(block, dense, sparse)
         points, outputs, width = theta.shape
-        eta = self.linear_predictor(block, theta, lanes)
+        eta = self._eta(block, dense, sparse, theta, lanes)
         weight = self._weight(block, lanes, points)
         slope = self.loss.value_first(eta, self._target(block, lanes, points))[1]
-        slope = self._weighted(block, slope, weight)
+        slope = self._weighted(slope, weight)
         grams = []
         for m in range(points):
             scores = (slope[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
             grams.append((scores.T @ scores).to(torch.float64))
-        return RowStats(block.rows, weight.sum(0), score_gram=_stacked(grams))
+        return RowStats(block.rows, _total_weight(block, weight, points), score_gram=_stacked(grams))
 
     @staticmethod
     def _pieces(block: Block, theta: Tensor) -> list[Block]:
@@ -321,25 +344,31 @@ class TorchKernel:
     ) -> RowStats:
         """Added to the sums of the pieces before, where there are any: in place, since few such matrices may fit."""
         points, outputs, width = theta.shape
-        design = self._written(block)
-        eta = self.linear_predictor(block, theta, lanes)
+        dense, sparse = self._dense(block), self._sparse(block)
+        design = self._written(block, dense, sparse)
+        last = self._last_eta  # of the gradient at the same point, most often
+        if last is not None and last[0] is block and last[1] is theta and last[2] == theta._version:
+            eta = last[3]
+        else:
+            eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         bend, outer = self.loss.curvature(eta, target)
-        bend = self._weighted(block, bend, weight)
+        bend = self._weighted(bend, weight)
         grams = []
         for m in range(points):
             if outer is None:
                 into = None if before is None or before.gram is None else before.gram[m]
                 grams.append(symmetric_product(design * bend[:, m], design, into))
                 continue
-            root = self._weighted(block, outer[:, m, None], weight[:, m, None].sqrt())[:, 0]
+            share = None if weight is None else weight[:, m, None].sqrt()
+            root = self._weighted(outer[:, m, None], share)[:, 0]
             scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
-            gram = -(scaled.T @ scaled).to(torch.float64)
-            for k in range(outputs):
-                here = slice(k * width, (k + 1) * width)
-                gram[here, here] = ((design * bend[:, m, k : k + 1]).T @ design).to(torch.float64)
+            gram = _as(scaled.T @ scaled, torch.float64).neg_()
+            scaled = (bend[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
+            own = _as(scaled.T @ design, torch.float64).view(outputs, width, width)
+            gram.view(outputs, width, outputs, width).diagonal(dim1=0, dim2=2).copy_(own.permute(1, 2, 0))
             grams.append(gram)
-        mine = RowStats(block.rows, _total_weight(block, weight), gram=_stacked(grams))
+        mine = RowStats(block.rows, _total_weight(block, weight, points), gram=_stacked(grams))
         if before is None:
             return mine
         return added_up([before, mine]) if outer is not None else _with_gram(before, mine, before.gram)
@@ -371,7 +400,7 @@ def symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -
     """
     width = right.shape[1]
     if width < 2 * _STRIPE:
-        product = (left.T @ right).to(torch.float64)
+        product = _as(left.T @ right, torch.float64)
         return product if into is None else into.add_(product)
     total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
     for start in range(0, width, _STRIPE):
@@ -379,6 +408,11 @@ def symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -
         total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
         total[stop:, start:stop] = total[start:stop, stop:].T
     return total
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """In that type; a conversion to the same one takes as long as a sum."""
+    return values if values.dtype == dtype else values.to(dtype)
 
 
 def _missing(block: Block) -> Tensor | None:
@@ -392,15 +426,10 @@ def _missing(block: Block) -> Tensor | None:
     return missing if bool(missing.any()) else None
 
 
-@cache
-def _one(device: torch.device) -> Tensor:
-    return torch.ones(1, 1, dtype=torch.float64, device=device)
-
-
-def _total_weight(block: Block, weight: Tensor) -> Tensor:
+def _total_weight(block: Block, weight: Tensor | None, points: int) -> Tensor:
     """``(M,)``; without a sum over ones."""
-    if block.weight is None:
-        return torch.full(weight.shape[1:], float(block.rows), dtype=torch.float64, device=block.device)
+    if weight is None:
+        return torch.full((points,), float(block.rows), dtype=torch.float64, device=block.device)
     return weight.sum(0)
 
 

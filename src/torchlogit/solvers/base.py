@@ -26,6 +26,8 @@ class State:
         Objective, and the smallest signed margin of a row.
     gradient, direction : Tensor of shape (A, K, D)
         Gradient, and the step that the solver's model of the curvature proposes.
+    kkt : Tensor of shape (A,)
+        Largest gradient entry in centred, standardised units: the certificate's first half.
     excess : Tensor of shape (A,)
         Estimated objective above the optimum, ``-gradient . direction / 2``.
     curvature : InverseCurvature
@@ -45,6 +47,7 @@ class State:
     value: Tensor
     gradient: Tensor
     margin: Tensor
+    kkt: Tensor
     direction: Tensor
     excess: Tensor
     curvature: InverseCurvature
@@ -53,14 +56,9 @@ class State:
     stalled: Tensor
     memory: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    @property
-    def kkt(self) -> Tensor:
-        """Largest gradient entry of each lane in centred, standardised units: the certificate's first half."""
-        return self.gradient.abs().amax((1, 2))
-
     def take(self, keep: Tensor) -> State:
         """The lanes that ``keep`` (A,) bool names."""
-        tensors = ("lanes", "u", "value", "gradient", "margin", "direction", "excess", "step_length", "stalled")
+        tensors = ("lanes", "u", "value", "gradient", "margin", "kkt", "direction", "excess", "step_length", "stalled")
         return replace(
             self,
             **{name: getattr(self, name)[keep] for name in tensors},
@@ -96,9 +94,15 @@ def lane_dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def start_state(
-    evaluation: Evaluation, u: Tensor, lanes: Tensor, direction: Tensor, curvature: InverseCurvature
+    evaluation: Evaluation,
+    u: Tensor,
+    lanes: Tensor,
+    direction: Tensor,
+    curvature: InverseCurvature,
+    slope: Tensor | None = None,
 ) -> State:
-    """The state before any step."""
+    """The state before any step; ``slope`` is that along the direction, where it is known."""
+    slope = lane_dot(evaluation.gradient, direction) if slope is None else slope
     zero = torch.zeros_like(evaluation.value)
     return State(
         lanes=lanes,
@@ -106,8 +110,9 @@ def start_state(
         value=evaluation.value,
         gradient=evaluation.gradient,
         margin=evaluation.margin,
+        kkt=evaluation.kkt,
         direction=direction,
-        excess=-0.5 * lane_dot(evaluation.gradient, direction),
+        excess=-0.5 * slope,
         curvature=curvature,
         step_length=zero,
         trials=0,

@@ -125,6 +125,7 @@ class LBFGS:
                 value=moved.evaluation.value,
                 gradient=gradient,
                 margin=moved.evaluation.margin,
+                kkt=moved.evaluation.kkt,
                 curvature=curvature,
                 step_length=moved.length,
                 trials=moved.trials,

@@ -126,7 +126,13 @@ class _Bracket:
         return [self.low + width * part for part in sorted({split, 0.5 * split, 0.1 * split, least * split})]
 
 
-def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), flat: float = _CURVATURE) -> Step:
+def search(
+    objective: Objective,
+    state: State,
+    path: tuple[Tensor, ...] = (),
+    flat: float = _CURVATURE,
+    slope: Tensor | None = None,
+) -> Step:
     """Step along ``state.direction``: the unit step first, then several lengths a read where it fails.
 
     Parameters
@@ -139,48 +145,39 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
         the quadratic model holds only nearby, the first iterates of conjugate gradients beat the last one shortened.
     flat : float, default=0.9
         A step is long enough where no more than this share of the slope is left.
+    slope : Tensor of shape (A,), optional
+        That along the direction, where it is known.
 
     Returns
     -------
     Step
         ``stalled`` marks lanes in which no length improved the objective; they stay where they were.
     """
-    slope0 = lane_dot(state.gradient, state.direction)
+    slope0 = lane_dot(state.gradient, state.direction) if slope is None else slope
     starts = zip(state.value.tolist(), slope0.tolist(), state.kkt.tolist(), strict=True)
     brackets = [_Bracket(value, slope, kkt, flat, slope_low=slope) for value, slope, kkt in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
     slopes = [slope0, *(lane_dot(state.gradient, step) for step in steps[1:])]
-    points: list[Tensor] = []
-    values: list[Tensor] = []
-    gradients: list[Tensor] = []
-    margins: list[Tensor] = []
+    tried: list[tuple[Tensor, Evaluation]] = []
     count = 0
     pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
     for number in range(_ROUNDS):
-        if len(pending) == len(brackets) == 1:  # nothing to gather, which small problems would notice
-            u, lanes, direction = state.u + pending[0][1] * steps[pending[0][2]], state.lanes, state.direction
-        else:
-            index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
-            u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
-            lanes, direction = state.lanes[index], state.direction[index]
+        u, lanes, direction = _points(state, steps, pending)
         evaluation = objective.value_gradient(u, lanes)
-        points.append(u)
-        values.append(evaluation.value)
-        gradients.append(evaluation.gradient)
-        margins.append(evaluation.margin)
+        tried.append((u, evaluation))
         told = zip(
             pending,
             evaluation.value.tolist(),
             lane_dot(evaluation.gradient, direction).tolist(),
-            evaluation.gradient.abs().amax((1, 2)).tolist(),
+            evaluation.kkt.tolist(),
             strict=True,
         )
-        for i, ((lane, t, step), value, slope, kkt) in enumerate(told):
+        for i, ((lane, t, step), value, left, kkt) in enumerate(told):
             if step:
                 brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
             else:
-                brackets[lane].see(count + i, t, value, slope, kkt)
+                brackets[lane].see(count + i, t, value, left, kkt)
         count += len(pending)
         detours = [
             (lane, 1.0, step)
@@ -191,22 +188,54 @@ def search(objective: Objective, state: State, path: tuple[Tensor, ...] = (), fl
         pending = [(lane, t, 0) for lane, b in enumerate(brackets) if not b.done for t in b.proposals()] + detours
         if not pending:
             break
-    if count == 1 and brackets[0].best == 0:  # one lane, the first trial accepted: nothing to choose from
-        length = torch.tensor([brackets[0].best_length], dtype=torch.float64, device=state.u.device)
-        return Step(points[0], evaluation, length, 1, torch.zeros_like(length, dtype=torch.bool), brackets[0].detour)
+    if len(brackets) == 1 and brackets[0].best >= 0:
+        return _alone(state, tried, brackets[0])
     stalled = torch.tensor([b.best < 0 for b in brackets], device=state.u.device)
-    all_points, all_values = torch.cat(points), torch.cat(values)
-    all_gradients, all_margins = torch.cat(gradients), torch.cat(margins)
     chosen = torch.tensor([max(b.best, 0) for b in brackets], device=state.u.device)
+
+    def best(kept: Tensor, found: list[Tensor]) -> Tensor:
+        return torch.where(stalled.reshape(-1, *[1] * (kept.ndim - 1)), kept, torch.cat(found)[chosen])
+
     return Step(
-        u=torch.where(stalled[:, None, None], state.u, all_points[chosen]),
+        u=best(state.u, [u for u, _ in tried]),
         evaluation=Evaluation(
-            torch.where(stalled, state.value, all_values[chosen]),
-            torch.where(stalled[:, None, None], state.gradient, all_gradients[chosen]),
-            torch.where(stalled, state.margin, all_margins[chosen]),
+            best(state.value, [evaluation.value for _, evaluation in tried]),
+            best(state.gradient, [evaluation.gradient for _, evaluation in tried]),
+            best(state.margin, [evaluation.margin for _, evaluation in tried]),
+            best(state.kkt, [evaluation.kkt for _, evaluation in tried]),
         ),
         length=torch.tensor([b.best_length for b in brackets], dtype=torch.float64, device=state.u.device),
         trials=count,
         stalled=stalled,
         detour=max(b.detour for b in brackets),
     )
+
+
+def _points(
+    state: State, steps: list[Tensor], pending: list[tuple[int, float, int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points to try, each a lane, a length and the number of a step; the lanes they belong to, and their directions."""
+    if state.lanes.shape[0] == 1:  # nothing to gather, which small problems would notice
+        if len(pending) == 1:
+            _, t, step = pending[0]
+            return torch.add(state.u, steps[step], alpha=t), state.lanes, state.direction
+        if not any(step for _, _, step in pending):
+            lengths = torch.tensor([t for _, t, _ in pending], dtype=torch.float64, device=state.u.device)
+            u = state.u + lengths[:, None, None] * state.direction
+            return u, state.lanes.expand(len(pending)), state.direction
+    index = torch.tensor([lane for lane, _, _ in pending], device=state.u.device)
+    u = state.u[index] + torch.stack([t * steps[step][lane] for lane, t, step in pending])
+    return u, state.lanes[index], state.direction[index]
+
+
+def _alone(state: State, tried: list[tuple[Tensor, Evaluation]], found: _Bracket) -> Step:
+    """The best point of a single lane, where it is."""
+    read, row, trials = 0, found.best, sum(u.shape[0] for u, _ in tried)
+    while row >= tried[read][0].shape[0]:
+        read, row = read + 1, row - tried[read][0].shape[0]
+    u, evaluation = tried[read]
+    if u.shape[0] > 1:
+        here = slice(row, row + 1)
+        u, evaluation = u[here], evaluation.take(here)
+    length = torch.full_like(state.value, found.best_length)
+    return Step(u, evaluation, length, trials, torch.zeros_like(state.stalled), found.detour)

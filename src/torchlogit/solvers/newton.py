@@ -29,6 +29,9 @@ _LOOSE = 0.3
 _LEAST_PRODUCTS = 8
 
 
+_STATE = tuple(item.name for item in fields(State))
+
+
 @dataclass(frozen=True, slots=True)
 class NewtonState(State):
     """A state with what conjugate gradients left behind.
@@ -56,9 +59,10 @@ class NewtonState(State):
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """The quadratic model at a point: its direction, and what it took."""
+    """The quadratic model at a point: its direction with the slope ``(A,)`` along it, and what it took."""
 
     direction: Tensor
+    slope: Tensor
     curvature: InverseCurvature
     path: tuple[Tensor, ...] = ()
     spent: int = 0
@@ -98,28 +102,30 @@ class Newton:
         """Evaluate, and model the curvature."""
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
-        start = start_state(evaluation, u, lanes, model.direction, model.curvature)
-        given = {item.name: getattr(start, item.name) for item in fields(State)}
+        start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
+        given = {name: getattr(start, name) for name in _STATE}
         return NewtonState(**given, path=model.path, cap=self.products, spent=model.spent)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
         assert isinstance(state, NewtonState)
-        moved = search(objective, state, state.path, _FLAT)
+        moved = search(objective, state, state.path, _FLAT, slope=-2 * state.excess)
         u = objective.project(moved.u)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
         cap = min(max(cap, _LEAST_PRODUCTS), self.products)
-        small = (moved.length <= 1) & (state.excess <= _SMALL_STEP * state.value)
-        model = self._model(objective, moved.evaluation, u, state.lanes, state, cap, bool(small.all()))
+        figures = zip(moved.length.tolist(), state.excess.tolist(), state.value.tolist(), strict=True)
+        small = all(length <= 1 and excess <= _SMALL_STEP * value for length, excess, value in figures)
+        model = self._model(objective, moved.evaluation, u, state.lanes, state, cap, small)
         return NewtonState(
             lanes=state.lanes,
             u=u,
             value=moved.evaluation.value,
             gradient=moved.evaluation.gradient,
             margin=moved.evaluation.margin,
+            kkt=moved.evaluation.kkt,
             direction=model.direction,
-            excess=-0.5 * lane_dot(moved.evaluation.gradient, model.direction),
+            excess=-0.5 * model.slope,
             curvature=model.curvature,
             step_length=moved.length,
             trials=moved.trials,
@@ -140,12 +146,12 @@ class Newton:
         small: bool = False,
     ) -> _Model:
         gradient = evaluation.gradient
-        close = bool((gradient.abs().amax((1, 2)) <= self.tol).all())
+        close = all(largest <= self.tol for largest in evaluation.kkt.tolist())
         if last is not None and isinstance(last.curvature, HessianInverse) and close and small:
             direction = -objective.project(last.curvature.solve(gradient))
-            excess = -0.5 * lane_dot(gradient, direction)
-            if bool((excess <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
-                return _Model(direction, last.curvature)
+            slope = lane_dot(gradient, direction)
+            if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
+                return _Model(direction, slope, last.curvature)
         spent = 0
         hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature
@@ -157,16 +163,15 @@ class Newton:
             curvature = self.preconditioner.build(objective, u, lanes)
         if curvature.exact:
             direction = objective.project(_along_hidden(curvature, gradient, -curvature.solve(gradient)))
-            return _Model(_downhill(direction, gradient), curvature)
+            return _Model(*_downhill(direction, gradient), curvature)
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
-        tolerance = torch.clamp(gradient.abs().amax((1, 2)).sqrt(), 1e-3, _LOOSE)
+        tolerance = torch.clamp(evaluation.kkt.sqrt(), 1e-3, _LOOSE)
         if close:  # the direction serves the certificate, and an excess needs no digits
             tolerance = torch.full_like(tolerance, _LOOSE)
         # A direction cut short would understate the excess that the certificate needs.
         limit = self.products if close else cap
         solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit)
-        direction = _downhill(solved.direction, gradient)
-        return _Model(direction, curvature, solved.path, spent + solved.products)
+        return _Model(*_downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
 
 
 def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:
@@ -176,18 +181,22 @@ def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tens
     """
     if not isinstance(curvature, HessianInverse):
         return direction
-    chosen = direction.clone()
-    for i, whole in enumerate(gradient):
+    chosen = direction
+    for i in range(gradient.shape[0]):
         hidden = curvature.hidden(i)
         if hidden is not None:
-            basis = torch.linalg.qr(hidden)[0]
+            whole, basis = gradient[i], torch.linalg.qr(hidden)[0]
             part = (basis @ (basis.T @ whole.reshape(-1))).reshape(whole.shape)
             if bool(part.abs().max() > _HIDDEN_SHARE * whole.abs().max()):
+                chosen = chosen.clone() if chosen is direction else chosen
                 chosen[i] = -part
     return chosen
 
 
-def _downhill(direction: Tensor, gradient: Tensor) -> Tensor:
-    """The direction, or steepest descent in lanes where rounding made it point uphill."""
-    uphill = lane_dot(gradient, direction) >= 0
-    return torch.where(uphill[:, None, None], -gradient, direction)
+def _downhill(direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction, or steepest descent in lanes where rounding made it point uphill, and the slope along it."""
+    slope = lane_dot(gradient, direction)
+    if not any(value >= 0 for value in slope.tolist()):
+        return direction, slope
+    direction = torch.where((slope >= 0)[:, None, None], -gradient, direction)
+    return direction, lane_dot(gradient, direction)

@@ -42,9 +42,12 @@ class MemorySource:
     ) -> None:
         self.parts = [parts] if isinstance(parts, Block) else list(parts)
         self.hashes = hashes
-        self.rows = sum(part.rows for part in self.parts)
+        self._present = [part for part in self.parts if part.rows]
+        self.rows = sum(part.rows for part in self._present)
         self.features = self.parts[0].features
         self.outputs = outputs
+        self.nbytes = sum(part.nbytes for part in self.parts)  # that one read of the features moves
+        self.block_rows = self._block_rows()
 
     @property
     def like(self) -> Block:
@@ -67,11 +70,11 @@ class MemorySource:
         return self.parts[0].dtype
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that one read of the features moves."""
-        return sum(part.nbytes for part in self.parts)
+    def widths(self) -> tuple[int, int, int]:
+        """Number of dense, sparse and coded columns."""
+        return self.parts[0].widths
 
-    def block_rows(self) -> int:
+    def _block_rows(self) -> int:
         """Rows of a block: by the row's width, never by the number of rows, so that sums have a fixed order."""
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
@@ -81,10 +84,10 @@ class MemorySource:
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in blocks of at most ``rows``."""
-        step = self.block_rows() if rows is None else rows
-        for part in self.parts:
-            if part.rows:
-                yield from part.cut(step)
+        step = self.block_rows if rows is None else rows
+        if self.rows <= step:  # each part is a block as it is
+            return iter(self._present)
+        return (block for part in self._present for block in part.cut(step))
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied.
