@@ -27,6 +27,15 @@ def available_memory() -> int:
     return min(found)
 
 
+def memory_budget() -> int:
+    """Bytes that a fit may take where nothing else is said: half of what there is.
+
+    Processes that a launcher has started on the same machine have equal shares of it (``LOCAL_WORLD_SIZE``).
+    """
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return available_memory() // 2 // max(int(processes) if processes.isdigit() else 1, 1)
+
+
 def _machine() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

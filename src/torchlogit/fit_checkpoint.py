@@ -258,6 +258,21 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def kept_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts of the purpose that a folder's checkpoint was made for; none where there is nothing to read.
+
+    Parameters
+    ----------
+    folder : path-like
+    """
+    path = Path(folder)
+    names = [_ENCODER, *map(_file_name, reversed(_numbers(path)))] if path.is_dir() else []
+    for name in names:
+        with suppress(InputError, OSError, *_BAD_TREE):
+            return dict(Purpose.from_tree(read_tree(path / name, _FORMAT)["purpose"]).facts)
+    return {}
+
+
 def _locked(folder: Path) -> int:
     """Make the folder, and be the only one in it as long as this process lives."""
     try:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchlogit.available import available_memory, give_back_free_memory
+from torchlogit.available import give_back_free_memory, memory_budget
 from torchlogit.moments import Moments, PassingMoments
 from torchlogit.problem import Block, CodedColumns, joined
 from torchlogit.rows import LazyRows, RowBatch
@@ -130,7 +130,7 @@ class _Gatherer:
     def __init__(self, rows: LazyRows, seed: int) -> None:
         self._rows, self._seed = rows, seed
         memory = rows.residence.memory
-        memory = available_memory() // 2 if memory is None else memory
+        memory = memory_budget() if memory is None else memory
         self._most_whole, self._most_sampled = _WHOLE * memory, _SAMPLE * memory
         self._parts: list[Block] = []
         self._batches: list[RowBatch] = []

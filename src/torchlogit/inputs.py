@@ -20,7 +20,7 @@ from torchlogit.comm import ALONE, Communicator
 from torchlogit.gathering import Stream, gather, weights_of
 from torchlogit.parameters import seed_of
 from torchlogit.problem import Block, CodedColumns, SparseRows
-from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.rows import LazyRows, RowBatch, class_counts
 from torchlogit.sources import MemorySource, StreamSource
 from torchlogit.sources.streaming import RowState
 from torchlogit.table import Table
@@ -311,8 +311,9 @@ def classes_and_codes(estimator: Any, features: Features, y: Any) -> tuple[NDArr
         classes, codes = lazy.coded_labels()
         check_classification_targets(classes)
         return at_least_two(classes), codes
-    classes, codes = encode_labels(training_labels(estimator, features, y))
-    return classes, codes.astype(np.min_scalar_type(classes.size - 1))
+    labels = training_labels(estimator, features, y)
+    classes, codes = _own_codes(labels) or encode_labels(labels)
+    return at_least_two(classes), codes.astype(np.min_scalar_type(classes.size - 1), copy=False)
 
 
 def own_classes(estimator: Any, features: Features, y: Any) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
@@ -323,7 +324,15 @@ def own_classes(estimator: Any, features: Features, y: Any) -> tuple[NDArray[Any
     labels = training_labels(estimator, features, y)
     if not labels.size:
         return labels, np.zeros(0, dtype=np.int64)
-    return _few_codes(labels) or _any_codes(labels)
+    return (None if stream is None else _own_codes(labels)) or _few_codes(labels) or _any_codes(labels)
+
+
+def _own_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.integer[Any]]] | None:
+    """The same for labels of a byte or two that are their own codes: nothing of eight bytes a row is made of them."""
+    if labels.dtype.kind != "u" or labels.dtype.itemsize > 2 or not labels.size:
+        return None
+    counts = class_counts(labels)
+    return (np.arange(counts.size, dtype=labels.dtype), labels) if counts.all() else None
 
 
 def training_labels(estimator: Any, features: Features, y: Any) -> NDArray[Any]:

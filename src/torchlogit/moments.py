@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchlogit.kernels import numba_cpu
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
-from torchlogit.sources import Source, communicator_of
+from torchlogit.sources import Shard, Source, communicator_of
 
 _EPS = torch.finfo(torch.float64).eps
 # A smaller spread counts as none: the coefficient that belongs to it would overflow.
@@ -136,8 +137,8 @@ def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) ->
     FloatingPointError
         When a value or a sum is not finite, in a row of weight 0 too. The caller locates and names the value.
     """
-    known: Moments | None = getattr(source, "moments", None)
-    if known is not None and lanes == 1:  # a source that had to read all rows once has added them up in passing
+    known = _found_in_passing(source) if lanes == 1 else None
+    if known is not None:
         return known
     anchor = _first_row(source)
     unit = torch.ones_like(anchor)
@@ -150,6 +151,35 @@ def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) ->
         sums = _sweep(source, lanes, anchor, unit, compiled and not bool(extreme.any()))
         spread = _spread(sums, anchor / unit)
     return _moments(sums, spread, anchor, unit)
+
+
+def _found_in_passing(source: Source) -> Moments | None:
+    """What sources that had to read all rows once have added up in passing; None where one of them has not."""
+    own: Any = source.own if isinstance(source, Shard) else source
+    found = communicator_of(source).gathered(lambda: (own.rows, getattr(own, "moments", None)))
+    known: list[Moments] = [moments for rows, moments in found if rows and moments is not None]
+    if not known or len(known) < sum(rows > 0 for rows, _ in found):
+        return None
+    return known[0] if len(known) == 1 else _pooled(known)
+
+
+def _pooled(parts: list[Moments]) -> Moments:
+    """The moments of all rows from those of disjoint parts (Chan, Golub and LeVeque, 1983)."""
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([getattr(part, name) for part in parts])
+
+    weight, means, deviation, largest = (stacked(name) for name in ("weight", "mean", "deviation", "largest"))
+    total = weight.sum(0)
+    share = (weight / total)[..., None]
+    mean = (share * means).sum(0)
+    away = (means - mean).abs()
+    # Parts that hold one constant each hold the same one, if no more than the rounding of their means is between them.
+    same = (deviation == 0).all(0) & (away <= 16 * _EPS * largest[:, None]).all(0)
+    spread = (share * (deviation.square() + away.square())).sum(0).sqrt()
+    return Moments(
+        total, mean, torch.where(same, 0.0, spread), stacked("stored").all(0), largest.amax(0)
+    )  # fmt: skip
 
 
 def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor]:

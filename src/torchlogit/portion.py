@@ -42,7 +42,7 @@ class Portion(Table):
     def __init__(self, table: Table, rows: _Range) -> None:
         self._table, self._range = table, rows
         self._chosen = None if rows.mask is None else rows.mask[rows.first : rows.last]
-        self.listener = table.listener
+        self.listener, self.residence = table.listener, table.residence
 
     @classmethod
     def of(cls, table: Table, mask: NDArray[np.bool_] | None, rank: int, world: int) -> Portion:
@@ -75,6 +75,15 @@ class Portion(Table):
     def is_sparse(self) -> bool:
         """Whether the rows are sparse numbers."""
         return self._table.is_sparse
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the files are text."""
+        return self._table.is_text
+
+    def known_rows(self) -> int:
+        """Number of rows."""
+        return self.n_rows()
 
     @property
     def target(self) -> str | None:

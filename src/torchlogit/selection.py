@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from torchlogit.rows import RowBatch
+from torchlogit.rows import RowBatch, class_counts
 from torchlogit.table import Skipped, Table, TableBatch
 
 
@@ -79,7 +79,7 @@ class Selection(Table):
         """The labels that occur among the selected rows, sorted, and each row's index into them."""
         classes, codes = self._table.coded_labels()
         codes = codes[self._mask]
-        present = np.bincount(codes, minlength=classes.size) > 0
+        present = class_counts(codes, classes.size) > 0
         ranks = (np.cumsum(present) - 1).astype(codes.dtype)
         return classes[present], codes if present.all() else ranks[codes]
 

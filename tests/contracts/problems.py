@@ -12,7 +12,14 @@ from torchlogit.losses import loss_for
 from torchlogit.moments import column_moments
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky, HessianDiagonal, Identity
+from torchlogit.preconditioners import (
+    CentredDiagonal,
+    GramEigenbasis,
+    HessianCholesky,
+    HessianDiagonal,
+    Identity,
+    PassingHessian,
+)
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.sources import MemorySource
 
@@ -22,6 +29,7 @@ PRECONDITIONERS = {
     "centred diagonal": lambda objective: CentredDiagonal(),
     "Cholesky": lambda objective: HessianCholesky(),
     "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
+    "Hessian of the first read": lambda objective: PassingHessian(objective.source.subsample(0.5, 0)),
     "eigenbasis": lambda objective: GramEigenbasis(objective.source),
     "Cholesky of each class": lambda objective: ClassCholesky(objective.source),
 }

@@ -13,6 +13,7 @@ from torchlogit.drive import Run, iterate
 from torchlogit.fit import Fit, Problem
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
+from torchlogit.preconditioners import HessianCholesky, PassingHessian
 from torchlogit.problem import FitOptions, Status
 from torchlogit.solvers import SOLVERS
 from truth.newton_reference import certificate_of, objective_of, optimum
@@ -239,6 +240,25 @@ def test_a_tighter_tolerance_costs_lbfgs_a_few_steps_more():
     assert loose.status is tight.status is Status.CONVERGED
     assert tight.value <= loose.value * (1 + 1e-13)
     assert tight.iterations <= loose.iterations + 15
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_sample_saves_the_second_of_newtons_steps(classes, rng):
+    """Where it knows how the curvature changes, one gradient and one Hessian lead as far as two of each."""
+    X, y = classification(rng, 4_000, 4, classes)
+    objective = objective_from(X, y, 1e-3, classes=classes)
+    lanes, best = objective.all_lanes(), _solve(objective, ("newton", "Cholesky"), 1e-12)[0].outcomes[0]
+    away = objective.project(best.u + 0.1 * torch.from_numpy(rng.normal(size=best.u.shape)))[None]
+
+    def left(solver):
+        state = solver.init(objective, away, lanes)
+        assert float(state.value) > best.value + 1e-4
+        return float(solver.step(objective, state).u.sub(best.u).norm())
+
+    newton = left(SOLVERS["newton"](HessianCholesky(), 1e-9))
+    for share, gain in ((1.0, 20), (0.25, 5)):
+        sample = objective.source.subsample(share, 0)
+        assert left(SOLVERS["lbfgs"](PassingHessian(sample), 1e-9)) < newton / gain
 
 
 class TestStarts:

@@ -20,7 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 
 from torchlogit import LogisticRegression, TableEncoder, distributed, scan
+from torchlogit.fit_checkpoint import FitCheckpoint
 from torchlogit.kernels import TorchKernel
+from torchlogit.objective import Objective
 from torchlogit.sources import shard
 
 ROWS = 1200
@@ -99,6 +101,49 @@ def scanned(folder: Path) -> dict[str, Any]:
         "a table": told(model[-1]),
         "a sparse file": told(LogisticRegression(tol=1e-10).fit(rows, rows.labels() > 0, weight)),
     }
+
+
+def write_long_files(folder: Path) -> None:
+    """Files for which there is little memory: numbers of scales 1e-3 to 1e5, sorted by label, and text."""
+    rng = np.random.default_rng(4)
+    rows, columns = 60_000, 12
+    z = rng.normal(size=(rows, columns))
+    two = (z @ rng.normal(size=columns) / 2 + rng.logistic(size=rows) > 0.3).astype(int)
+    X = ((z + 10 * rng.normal(size=columns)) * np.geomspace(1e-3, 1e5, columns)).astype(np.float32)
+    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(columns)]).assign(y=two, w=rng.integers(0, 3, rows) * 1.0)
+    frame.sort_values("y").to_parquet(folder / "long.parquet", row_group_size=1_500)
+    kind = np.array(["one", "two", "many"])[rng.integers(0, 3, rows)]
+    late = z[:, 0] + (kind == "two") + rng.logistic(size=rows) > 1
+    label = np.where(late, "late", np.where(z[:, 1] > 0, "on", "off"))
+    text = pd.DataFrame({"a": z[:, 0].round(4), "b": z[:, 1].round(4), "kind": kind, "label": label})
+    text.loc[rng.random(rows) < 0.1, "b"] = np.nan
+    text.to_csv(folder / "long.csv", index=False)
+
+
+def streamed(folder: Path, memory: str | None) -> dict[str, Any]:
+    """The fits of files that stay where they are, unless there is memory enough."""
+    parquet, text = folder / "long.parquet", folder / "long.csv"
+    named = {
+        "parquet": LogisticRegression(tol=1e-10).fit(scan(parquet, target="y", drop=["w"], memory=memory)),
+        "weights": LogisticRegression(tol=1e-10, C=1e6).fit(scan(parquet, target="y", weight="w", memory=memory)),
+    }
+    lines = scan(text, target="label", memory=memory)
+    named["text"] = make_pipeline(TableEncoder(), LogisticRegression(tol=1e-10)).fit(lines)[-1]
+    return {
+        name: {
+            **told(model),
+            "reads": model.trace_[-1]["passes"],
+            "from files": "read of the files" in model.plan_.reason,
+        }
+        for name, model in named.items()
+    }
+
+
+def streams(path: str, memory: str) -> None:
+    """Every process writes what it has come to."""
+    with distributed() as processes:
+        said = streamed(Path(path).parent, memory)
+    Path(f"{path}.{processes.rank}").write_text(json.dumps(said))
 
 
 def told(model: LogisticRegression) -> dict[str, Any]:
@@ -206,6 +251,29 @@ def command(*arguments: str) -> None:
     main()
 
 
+def command_killed(block: str, *arguments: str) -> None:
+    """The command line, whose last process is killed while it adds up a block, once."""
+    once = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+    FitCheckpoint._affordable = lambda self: True  # type: ignore[method-assign]
+    own_sums, left = Objective._own_sums, [int(block)]
+
+    def killing(self: Any, function: Any, *others: Any) -> Any:
+        def counted(i: int, block: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(i, block)
+
+        return own_sums(self, counted if once and last else function, *others)
+
+    Objective._own_sums = killing  # type: ignore[method-assign]
+    if once:  # as in `killed`
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    command(*arguments)
+
+
 if __name__ == "__main__":
     shard.GATHERED_BYTES = int(os.environ.get("GATHERED_BYTES", "0"))
-    {"fits": fits, "failures": failures, "killed": killed, "command": command}[sys.argv[1]](*sys.argv[2:])
+    works = (fits, failures, killed, command, command_killed, streams)
+    {work.__name__: work for work in works}[sys.argv[1]](*sys.argv[2:])

@@ -169,15 +169,34 @@ def test_without_resume_nothing_is_overwritten(table, tmp_path):
         (["--test-size", "0.3"], "with --test-size 0.2, and this run has --test-size 0.3"),
         (["--drop", "x1"], "without --drop, and this run has --drop x1"),
         (["--na", "-"], "without --na, and this run has --na -"),
+        (["--memory", "1GB"], "with --memory 2000000000, and this run has --memory 1000000000"),
+        (["--on-bad-row", "skip"], "with --on-bad-row error, and this run has --on-bad-row skip"),
         (["--positive", "no"], "without --positive, and this run has --positive no"),
     ],
 )
 def test_other_options_are_refused_by_name(finished, added, told):
     table, folder = finished
-    assert run(*arguments(table, folder), *added).sentence == (
+    assert run(*arguments(table, folder), "--memory", "2GB", *added).sentence == (
         f"the checkpoint in {folder / 'kept'} was made otherwise: {told}; run it as it was, or start anew in another "
         "folder"
     )
+
+
+def test_who_goes_on_has_the_memory_of_the_beginning(table, tmp_path, monkeypatch):
+    """Where none is asked for: what is free by then would keep other rows in memory."""
+    words = arguments(table, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("torchlogit.cli.checkpoint.memory_budget", lambda: 4 << 20)
+        expected = run(*words[:-3], *ALWAYS)  # a stream
+        model = read(tmp_path / "model")
+    assert json.loads(expected.out)["solver"] == "lbfgs"
+    (tmp_path / "kept" / "result.checkpoint").unlink()
+    for path in sorted((tmp_path / "kept").glob("fit-*")):
+        path.unlink()
+    outcome = run(*words)
+    assert outcome.code == 0
+    assert figures(json.loads(outcome.out)) == figures(json.loads(expected.out))
+    assert read(tmp_path / "model").model[-1].coef_.tolist() == model.model[-1].coef_.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +204,7 @@ def finished(table, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     copy = folder / "visits.csv"
     copy.write_bytes(table.read_bytes())
-    assert run(*arguments(copy, folder)).code == 0
+    assert run(*arguments(copy, folder), "--memory", "2GB").code == 0
     return copy, folder
 
 

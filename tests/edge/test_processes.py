@@ -52,6 +52,36 @@ def test_same_as_alone(world: int, alone: dict[str, dict], files: Path) -> None:
         assert there["objective"] == pytest.approx(here["objective"], rel=1e-12)
 
 
+@pytest.fixture(scope="module")
+def long_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict]]:
+    """A folder with files, and what one process makes of them in memory."""
+    folder = tmp_path_factory.mktemp("long")
+    processes_worker.write_long_files(folder)
+    return folder, processes_worker.streamed(folder, None)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_that_stay_in_their_files(world: int, long_files: tuple[Path, dict[str, dict]]) -> None:
+    """No process holds its share of the rows, and all come to the optimum of the rows in memory, in few reads."""
+    folder, whole = long_files
+    alone = processes_worker.streamed(folder, "1.1MB")
+    ended = launched(world, "streams", folder / "said", "1.1MB")
+    assert [process.returncode for process in ended] == [0] * world, ended[0].stderr + ended[-1].stderr
+    said = [json.loads((folder / f"said.{rank}").read_text()) for rank in range(world)]
+    assert all(own == said[0] for own in said)  # to the bit
+    for name, expected in whole.items():
+        for found in (said[0][name], alone[name]):
+            assert found["status"].startswith("Converged")
+            assert found["from files"]
+            assert not expected["from files"]
+            assert (found["classes"], found["rows"]) == (expected["classes"], expected["rows"])
+            scale = np.abs(expected["coefficients"])
+            far = np.abs(np.array(found["coefficients"]) - expected["coefficients"]) / np.maximum(scale, scale[:, -1:])
+            assert far.max() < 1e-8, name
+        # The moments are found in passing, in every process.
+        assert said[0][name]["reads"] <= alone[name]["reads"] + 1.5
+
+
 def test_classes_of_all_exceed_the_codes_of_one(tmp_path: Path) -> None:
     """The numbers of 300 classes do not fit into the bytes that count the 5 of this process's file."""
     path = tmp_path / "few.parquet"
@@ -104,6 +134,24 @@ def test_killed(tmp_path: Path) -> None:
 
     expected = LogisticRegression(tol=1e-10).fit(X, y).coef_[0]
     np.testing.assert_allclose(json.loads((tmp_path / "coefficients").read_text()), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("block", [3, 30])
+def test_killed_on_the_command_line(block: int, long_files: tuple[Path, dict[str, dict]], tmp_path: Path) -> None:
+    """torchrun starts all again, they go on from the checkpoint, and write the bits of a fit that nobody disturbed."""
+    data = long_files[0] / "long.parquet"
+    options = ["--target", "y", "--drop", "w", "--memory", "1.1MB", "--tol", "1e-10"]
+    words = ["command_killed", block, "fit", data, *options, "--checkpoint", tmp_path / "kept", "--resume"]
+    ended = torchrun(2, *words, "-o", tmp_path / "killed.safetensors", restarts=1)
+    assert ended.returncode == 0, ended.stderr
+    assert "going on from" in ended.stderr
+    calm = torchrun(2, "command", "fit", data, *options, "-o", tmp_path / "calm.safetensors")
+    assert calm.returncode == 0, calm.stderr
+    here, there = (load(tmp_path / name)[-1] for name in ("killed.safetensors", "calm.safetensors"))
+    assert np.array_equal(here.coef_, there.coef_)
+    assert np.array_equal(here.intercept_, there.intercept_)
+    assert here.objective_ == there.objective_
+    assert not list(tmp_path.glob(".*"))
 
 
 def _table(rows: int = 900) -> pd.DataFrame:

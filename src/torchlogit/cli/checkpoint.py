@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from torchlogit._version import __version__
+from torchlogit.available import memory_budget
 from torchlogit.cli.guard import say, will_resume
 from torchlogit.comm import current
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
-from torchlogit.fit_checkpoint import FitCheckpoint, Pace
+from torchlogit.fit_checkpoint import FitCheckpoint, Pace, kept_facts
 from torchlogit.model_file import encoder_from, encoder_state, read, save
 from torchlogit.plain import plain, restored
 from torchlogit.purpose import FileMark, Purpose
@@ -43,8 +44,8 @@ def opened(wanted: Checkpointing | None, request: FitRequest) -> Iterator[FitChe
     if wanted is None:
         yield None
         return
-    pace = Pace(wanted.minutes)
-    checkpoint = FitCheckpoint(wanted.folder, purpose_of(request), resume=wanted.resume, pace=pace, say=say)
+    pace, purpose = Pace(wanted.minutes), purpose_of(request, _memory(wanted, request))
+    checkpoint = FitCheckpoint(wanted.folder, purpose, resume=wanted.resume, pace=pace, say=say)
     will_resume(checkpoint)
     try:
         yield checkpoint
@@ -52,7 +53,18 @@ def opened(wanted: Checkpointing | None, request: FitRequest) -> Iterator[FitChe
         checkpoint.close()
 
 
-def purpose_of(request: FitRequest) -> Purpose:
+def _memory(wanted: Checkpointing, request: FitRequest) -> int:
+    """Bytes that the fit may take: as asked, else as before, else of what is there now.
+
+    Which rows stay in memory depends on it, and so do the bits of the fit.
+    """
+    if request.table.memory is not None:
+        return request.table.memory
+    before = kept_facts(wanted.folder).get("--memory") if wanted.resume else None
+    return memory_budget() if before is None else int(before)
+
+
+def purpose_of(request: FitRequest, memory: int) -> Purpose:
     """All that the bits of a fit depend on."""
     table = request.table
     facts: dict[str, Any] = {
@@ -74,6 +86,8 @@ def purpose_of(request: FitRequest) -> Purpose:
         "--drop": list(table.drop),
         "--sep": table.separator,
         "--no-header": table.header is False,
+        "--memory": memory,
+        "--on-bad-row": table.on_bad_row,
         "--na": None if table.missing is None else list(table.missing),
     }
     return Purpose(facts, tuple(_mark(path) for path in expand(request.data)))

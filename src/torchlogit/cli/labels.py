@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchlogit.errors import InputError
+from torchlogit.rows import class_counts
 from torchlogit.sources.files import nearest
 from torchlogit.table import Table
 
@@ -39,8 +40,7 @@ class Labels:
     @property
     def shares(self) -> NDArray[np.float64]:
         """Share of each class among the rows."""
-        counts = np.bincount(self.codes, minlength=self.classes.size)
-        return np.asarray(counts / max(self.codes.size, 1))
+        return np.asarray(class_counts(self.codes, self.classes.size) / max(self.codes.size, 1))
 
 
 def training_labels(table: Table, positive: str | None) -> Labels:
@@ -169,9 +169,11 @@ def held_out(
     chosen = np.zeros(codes.size, dtype=bool)
     if share <= 0:
         return chosen
-    for k, count in enumerate(np.bincount(codes).tolist()):
+    for k, count in enumerate(class_counts(codes).tolist()):
         wanted = min(int(np.floor(share * count + 0.5)), count - 1)
         if wanted > 0:
-            rows = np.flatnonzero(codes == k)
-            chosen[rows[np.argpartition(uniforms[rows], wanted - 1)[:wanted]]] = True
+            own = codes == k
+            hashes = uniforms[own]
+            hashes.partition(wanted - 1)  # in place: there may be a billion of them
+            chosen |= own & (uniforms <= hashes[wanted - 1])
     return chosen

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from torchlogit import model_parts
 from torchlogit.cli.checkpoint import learned_encoder
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
-from torchlogit.cli.measures import measures
+from torchlogit.cli.measures import Measures
 from torchlogit.cli.options import TableOptions
 from torchlogit.cli.show import Waiting, with_options
 from torchlogit.comm import current
@@ -26,9 +27,9 @@ from torchlogit.errors import InputError
 from torchlogit.estimator import LogisticRegression
 from torchlogit.fit_checkpoint import FitCheckpoint
 from torchlogit.keeping import Keeper
-from torchlogit.prediction import likeliest, log_probabilities, probabilities
+from torchlogit.prediction import likeliest, probabilities
 from torchlogit.progress import told, told_read
-from torchlogit.rows import LazyRows
+from torchlogit.rows import LazyRows, Residence
 from torchlogit.shared_checkpoint import SharedKeeper
 from torchlogit.sources.files import expand, fingerprint
 from torchlogit.sources.streaming import Pass
@@ -116,16 +117,27 @@ def fit_rows(request: FitRequest, waiting: Waiting, checkpoint: FitCheckpoint | 
         Of the first process; the others have none of their own.
     """
     began = time.perf_counter()
-    table, labels, mask = current().together(lambda: _opened(request, waiting))
+    room = current().from_first(lambda: None if checkpoint is None else _room(checkpoint))
+    table, labels, mask = current().together(lambda: _opened(request, waiting, room))
     rows = table.select(~mask) if mask.any() else table
     fitting = time.perf_counter()
     model, encoding_seconds = _fit(rows, Labels(labels.classes, labels.codes[~mask]), request, waiting, checkpoint)
     return Fitted(table, labels, mask, model, encoding_seconds, fitting, time.perf_counter(), began)
 
 
-def _opened(request: FitRequest, waiting: Waiting) -> tuple[Table, Labels, NDArray[np.bool_]]:
+def _room(checkpoint: FitCheckpoint) -> Residence:
+    """The memory that a fit began with, for whoever goes on with it; decoded text lies beside the checkpoint."""
+    return Residence(checkpoint.purpose.facts["--memory"], folder=str(checkpoint.folder))
+
+
+def _opened(
+    request: FitRequest, waiting: Waiting, room: Residence | None
+) -> tuple[Table, Labels, NDArray[np.bool_]]:
     """The table, its labels, and which rows are held out."""
     table = open_table(request.table, request.data, waiting)
+    if room is not None:
+        folder = room.folder if os.path.isdir(room.folder or "") else None  # other machines need not have it
+        table.residence = replace(table.residence, memory=room.memory, folder=folder)
     if table.target is None:
         raise InputError(
             f"name the column to predict with --target COL; the columns are {', '.join(table.columns[:30])}"
@@ -321,19 +333,12 @@ def tested_figures(
     fitting: bool = False,
 ) -> dict[str, Any]:
     """Measures of a model on rows with known labels; ``fitting`` where its columns may still be chosen."""
-    eta, weight = [np.empty((0, classifier_of(model).coef_.shape[0]))], []
-    for piece, batch_weight in predicted_batches(model, table, fitting=fitting):
-        eta.append(piece)
-        if batch_weight is not None:
-            weight.append(batch_weight)
-    whole = np.concatenate(eta)
-    return measures(
-        labels.codes,
-        chosen_classes(whole, threshold),
-        log_probabilities(whole),
-        base,
-        np.concatenate(weight) if weight else None,
-    )
+    measures, done = Measures(base), 0
+    for eta, weight in predicted_batches(model, table, fitting=fitting):
+        codes = labels.codes[done : done + eta.shape[0]]
+        measures.add(codes, chosen_classes(eta, threshold), eta, weight)
+        done += eta.shape[0]
+    return measures.figures()
 
 
 def chosen_classes(eta: NDArray[np.float64], threshold: float = 0.5) -> NDArray[np.int64]:
