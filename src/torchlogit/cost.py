@@ -11,6 +11,8 @@ BANDWIDTH, LATENCY = 1.25e9, 1e-4
 _LABEL_BYTES = 26
 # Blocks on their way from file to memory, and libraries at work (benchmarks/scaling.py: 170 to 200 MB).
 _IN_FLIGHT = 180e6
+# Of the memory that a fit may take, what rows take whose rest stays in files: a sample, and what the sums over it need.
+_STREAMED = 0.8
 # Matrices of all coefficients by all that an exact step holds at a time.
 _MATRICES = 4
 
@@ -35,6 +37,9 @@ class Job:
     coefficients : int
     whole_hessian : bool
         Whether a pass may add up all coefficients by all.
+    budget : float, optional
+        Bytes of memory of a process whose rows stay in their files, where every pass is a read of them; None where
+        they are loaded.
     """
 
     rows: int
@@ -45,6 +50,7 @@ class Job:
     passes: float
     coefficients: int
     whole_hessian: bool
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,20 +128,23 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
     learn = parsed + (speed.learn - parsed) / processes
     held_out = job.rows * (1 - job.fitted)
     measuring = job.rows * speed.decode + held_out * speed.encode if held_out else 0.0
+    reading = decoded * speed.decode + own * speed.encode
+    # Text is decoded once, and then read from a cache.
+    again = job.passes if job.budget is not None and job.skipped else 0.0
     readers = 1 if job.skipped else processes
-    reads = 2.0 + bool(held_out)  # learning, loading, measuring; a column of labels is not counted
+    loaded = own * job.bytes_per_row if job.budget is None else _STREAMED * job.budget
+    labels = job.rows * _LABEL_BYTES  # before a sample is drawn
     return Cost(
         learning=job.rows * (speed.label + learn),
-        reading=decoded * speed.decode + own * speed.encode,
-        passes=job.passes * own * speed.row_pass,
+        reading=reading,
+        passes=job.passes * own * speed.row_pass + again * reading,
         exchanging=job.passes * exchange,
         measuring=measuring,
         fixed=speed.fixed,
-        file_reads=reads,
-        bytes_read=float(job.file_bytes) * (2 * readers + bool(held_out)),
+        file_reads=2.0 + again + bool(held_out),  # learning, loading, measuring; a column of labels is not counted
+        bytes_read=float(job.file_bytes) * ((2 + again) * readers + bool(held_out)),
         pass_bytes=own * job.bytes_per_row,
         memory=_IN_FLIGHT
-        + own * job.bytes_per_row
-        + job.rows * _LABEL_BYTES
+        + (loaded + labels if job.budget is None else max(loaded, labels))
         + (_MATRICES * 8.0 * job.coefficients**2 if job.whole_hessian else 0.0),
     )

@@ -23,7 +23,7 @@ from torchlogit.tensors import placeholder, sparse_rows, tensor_view
 
 # Shares of the memory that a fit may take: rows that stay there as a whole (a tenth of them are copied besides, for the
 # sample of the solver), and the sample of rows that do not.
-_WHOLE, _SAMPLE = 0.5, 0.4
+WHOLE, SAMPLE = 0.5, 0.4
 # Beside its features, a row in memory has a class code of eight bytes, one of the sample its hash and number as well.
 _CODE_BYTES, _SAMPLED_BYTES = 8, 24
 # Pieces of the sample are joined until they are as long as this: every one costs a call a sweep.
@@ -131,7 +131,7 @@ class _Gatherer:
         self._rows, self._seed = rows, seed
         memory = rows.residence.memory
         memory = memory_budget() if memory is None else memory
-        self._most_whole, self._most_sampled = _WHOLE * memory, _SAMPLE * memory
+        self._most_whole, self._most_sampled = WHOLE * memory, SAMPLE * memory
         self._parts: list[Block] = []
         self._batches: list[RowBatch] = []
         self._pieces: list[_Piece] = []

@@ -14,8 +14,10 @@ import torch
 from torchlogit.cost import Job, Speed
 from torchlogit.encode import TableEncoder
 from torchlogit.fit import Fit, Problem
+from torchlogit.gathering import SAMPLE, WHOLE
 from torchlogit.inputs import encode_labels, row_weights, training_features
 from torchlogit.losses import loss_for
+from torchlogit.moments import column_moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.plan import Plan
 from torchlogit.problem import Block, FitOptions
@@ -26,6 +28,8 @@ from torchlogit.table import Table
 
 # A rehearsal that takes longer than this, in seconds, is not repeated; none takes more steps than this.
 _LONG, _MOST_STEPS = 30.0, 200
+# Of the rows that stand for those in files, the share that may stand for what is kept of them in memory.
+_KNOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,15 @@ class _Imagined:
     ----------
     sample : MemorySource
     rows : int
+    kept : float, optional
+        Rows that stay in memory where the others are in files; None where all are in memory.
     """
 
-    resident = True
-
-    def __init__(self, sample: MemorySource, rows: int) -> None:
-        self.sample, self.rows, self.features = sample, rows, sample.features
+    def __init__(self, sample: MemorySource, rows: int, kept: float | None) -> None:
+        self.sample, self.rows, self.features, self._kept = sample, rows, sample.features, kept
+        self.resident = kept is None
+        # Those of files are found by the read that draws the sample.
+        self.moments = None if kept is None else column_moments(sample)
         self.reads, self.seconds = 0, 0.0
 
     @property
@@ -90,8 +97,11 @@ class _Imagined:
             self.reads += 1
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
-        """As many rows as of the whole, if the sample has them."""
-        return self.sample.subsample(min(1.0, fraction * self.rows / self.sample.rows), seed)
+        """As many rows as of the whole, if the sample has them, and not all of it where some are to be unknown."""
+        wanted, most = fraction * self.rows, float(self.sample.rows)
+        if self._kept is not None:
+            wanted, most = min(wanted, self._kept), _KNOWN * most
+        return self.sample.subsample(min(wanted, most) / self.sample.rows, seed)
 
 
 def rehearse(
@@ -103,6 +113,8 @@ def rehearse(
     C: float,
     tol: float,
     test_size: float,
+    memory: float,
+    processes: int,
 ) -> Rehearsal:
     """Sample the files into a folder, and fit the sample as the whole would be fitted.
 
@@ -120,6 +132,9 @@ def rehearse(
         As in `LogisticRegression`.
     test_size : float
         Share of the rows that is held out.
+    memory : float
+        Bytes that a process may take.
+    processes : int
     """
     whole = opened(data)
     paths = expand(data)
@@ -144,7 +159,9 @@ def rehearse(
     source = MemorySource(features.blocks(codes, weight, None), loss.outputs)
     fitted = max(2, round(rows * (1 - test_size)))
     penalty = ElasticNet(l2=0.0 if np.isinf(C) else 1.0 / (C * fitted))
-    run = _fitted(source, fitted, loss, penalty, tol)
+    own_bytes = fitted / processes * source.nbytes / count
+    kept = processes * SAMPLE * memory * count / source.nbytes if own_bytes > WHOLE * memory else None
+    run = _fitted(_Rehearsed(source, fitted, kept), loss, penalty, tol)
     extra = 8.0 + 8.0 * (weight is not None) + 8.0 * table.has_offset
     plan = run.fit.plan
     job = Job(
@@ -156,6 +173,7 @@ def rehearse(
         passes=run.source.reads,
         coefficients=loss.outputs * (source.features + 1),
         whole_hessian=plan.preconditioner == "Cholesky factor of the Hessian",
+        budget=None if kept is None else memory,
     )
     speed = Speed(
         label=label_seconds / count,
@@ -182,10 +200,19 @@ class _Fitted:
     seconds: float
 
 
-def _fitted(sample: MemorySource, rows: int, loss: Any, penalty: ElasticNet, tol: float) -> _Fitted:
+@dataclass(frozen=True)
+class _Rehearsed:
+    """What an imagined source is made of."""
+
+    sample: MemorySource
+    rows: int
+    kept: float | None
+
+
+def _fitted(rows: _Rehearsed, loss: Any, penalty: ElasticNet, tol: float) -> _Fitted:
     """A fit of the sample as if it were all rows; the second one, where the first had loops to compile."""
     for _ in range(2):
-        source = _Imagined(sample, rows)
+        source = _Imagined(rows.sample, rows.rows, rows.kept)
         began = time.perf_counter()
         fit = Fit(Problem(source, loss, [penalty]), FitOptions(tol=tol, max_iter=_MOST_STEPS))
         for _ in fit.steps():

@@ -48,6 +48,28 @@ def test_a_sample_tells_the_whole(kind: str, tmp_path: Path, monkeypatch: pytest
     assert told["seconds"] == pytest.approx(sum(parts))
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_rows_that_stay_in_their_files(kind: str, tmp_path: Path) -> None:
+    """Passes are reads of Parquet, and none of text, which is decoded once."""
+    table, path = _table(30_000), tmp_path / f"table.{kind}"
+    if kind == "parquet":
+        table.to_parquet(path, row_group_size=1000)
+    else:
+        table.to_csv(path, index=False)
+    options = [path, "--target", "label", "--memory", "1.1MB", "--json"]
+    told = fine("plan", *options).json
+    done = fine("fit", *options, "-o", tmp_path / "model").json
+    assert told["from_files"]
+    assert (told["n_features"], told["solver"]) == (done["n_features"], done["solver"])
+    assert told["passes"] == pytest.approx(done["steps"] + 1, abs=1)  # the start and each step are a read
+    assert told["file_reads"] == 3 + (told["passes"] if kind == "parquet" else 0)
+    assert told["bytes_read"] == told["bytes_files"] * told["file_reads"]
+    words = fine("plan", *options[:-1]).out
+    assert "read from files by a process" in words
+    assert not fine("plan", *options[:3], "--memory", "1GB", "--json").json["from_files"]
+    assert not fine("plan", *options[:3], "--memory", "1.1MB", "--processes", 8, "--json").json["from_files"]
+
+
 def test_in_words(tmp_path: Path) -> None:
     _table(500).to_parquet(tmp_path / "table.parquet")
     told = fine("plan", tmp_path / "table.parquet", "--target", "label").out
@@ -75,6 +97,10 @@ def test_cost() -> None:
     assert one.exchanging == 0
     assert four.exchanging == pytest.approx(10 * (4 * 1e-4 + 2 * 0.75 * 8 * 50 / 1.25e9))
     assert four.memory < one.memory
+    files = cost(Job(10**7, 1.0, 400.0, 4 * 10**9, True, 3, 50, False, 1e9), speed, 4)
+    assert files.passes == pytest.approx(3 * (0.25 + 10.0))  # each a read
+    assert (files.file_reads, files.bytes_read) == (5, 5 * 4e9)
+    assert files.memory < four.memory
     text = cost(Job(10**7, 1.0, 400.0, 4 * 10**9, False, 10, 50, False), speed, 4)
     assert text.reading == pytest.approx(10.0 + 30.0 / 4)  # every process parses all
     assert text.learning == pytest.approx(0.1 + 10.0 + 10.0 / 4)

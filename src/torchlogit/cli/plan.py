@@ -27,6 +27,7 @@ def plan(
     no_header: o.NoHeader = False,
     missing: o.Missing = None,
     tol: o.Tolerance = 1e-6,
+    memory: o.Memory = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Say beforehand what a fit will take, in time and memory.
@@ -38,10 +39,12 @@ def plan(
     Examples:
       torchlogit plan "part-*.parquet" --target spam
       torchlogit plan "part-*.parquet" --target spam --processes 16 --json
+      torchlogit plan "part-*.parquet" --target spam --memory 2GB
     """
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from torchlogit.available import memory_budget
     from torchlogit.cli.show import print_json
     from torchlogit.cost import cost
     from torchlogit.errors import InputError
@@ -53,7 +56,17 @@ def plan(
     share = 0.2 if test_size is None else test_size
     with TemporaryDirectory() as folder:
         try:
-            found = rehearse(data, table.scan, Path(folder), header=not no_header, C=C, tol=tol, test_size=share)
+            found = rehearse(
+                data,
+                table.scan,
+                Path(folder),
+                header=not no_header,
+                C=C,
+                tol=tol,
+                test_size=share,
+                memory=memory_budget() if memory is None else memory,
+                processes=processes,
+            )
         except InputError:
             raise
         except ValueError as error:
@@ -79,6 +92,7 @@ def _figures(found: Rehearsal, processes: int) -> dict[str, Any]:
         "preconditioner": found.plan.preconditioner,
         "kernel": found.plan.kernel,
         "passes": job.passes,
+        "from_files": job.budget is not None,
         "file_reads": expected.file_reads,
         "bytes_files": job.file_bytes,
         "bytes_read": expected.bytes_read,
@@ -107,7 +121,8 @@ def _print(found: Rehearsal, figures: dict[str, Any], seconds: float) -> None:
     out.print(f"by        {found.plan.solver}, {found.plan.preconditioner}")
     out.print(f"because   {found.plan.reason}")
     out.print(f"processes {many}")
-    out.print(f"passes    {job.passes:g}, each over {_size(figures['bytes_of_a_pass'])} of memory a process")
+    where = "read from files by" if figures["from_files"] else "of memory"
+    out.print(f"passes    {job.passes:g}, each over {_size(figures['bytes_of_a_pass'])} {where} a process")
     out.print(
         f"reads     {figures['file_reads']:g} of the files ({_size(job.file_bytes)}): "
         f"{_size(figures['bytes_read'])} by all processes"
