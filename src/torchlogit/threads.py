@@ -127,29 +127,29 @@ def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
 
 
 def at_once(calls: Sequence[Callable[[], None]]) -> None:
-    """All calls at the same time, the first of them on this thread; what one of them raises is raised here.
+    """All calls at the same time, the first of them on this thread; what the first that fails raises is raised here.
 
     The threads live for this call alone, so that a fork finds none of them. It pays where the calls spend their time in
     code that releases the interpreter's lock.
     """
-    failures: list[BaseException] = []
+    failures: dict[int, BaseException] = {}
     gradients = torch.is_grad_enabled()  # each thread has its own mind about them
 
-    def guarded(call: Callable[[], None]) -> None:
+    def guarded(i: int) -> None:
         try:
             with torch.set_grad_enabled(gradients):
-                call()
+                calls[i]()
         except BaseException as failure:  # noqa: BLE001 -- raised again below, by the thread that waits
-            failures.append(failure)
+            failures[i] = failure
 
-    others = [threading.Thread(target=guarded, args=(call,), daemon=True) for call in calls[1:]]
+    others = [threading.Thread(target=guarded, args=(i,), daemon=True) for i in range(1, len(calls))]
     for thread in others:
         thread.start()
-    guarded(calls[0])
+    guarded(0)
     for thread in others:
         thread.join()
     if failures:
-        raise failures[0]
+        raise failures[min(failures)]
 
 
 def sweepers(source: Source, products: float) -> int:

@@ -27,7 +27,9 @@ from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, Reading, 
 from torchlogit.encode.text import TextCounter
 from torchlogit.errors import InputError
 from torchlogit.rows import LazyRows, RowBatch
+from torchlogit.sources.ahead import ahead
 from torchlogit.table import Table, TableBatch
+from torchlogit.threads import in_ranges
 
 _AS_ASKED = "as asked"
 _WORTH_TOGETHER = 4  # columns
@@ -202,8 +204,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                     ColumnProfile(name, field.type, (self.kinds or {}).get(name))
                     for name, field in zip(names, batch.schema, strict=True)
                 ]
-            for profile, column in zip(profiles, batch.columns, strict=True):
-                _show(profile, column, place)
+            _show_all(profiles, batch, place)
         again = [j for j, profile in enumerate(profiles) if profile.undecided]
         if again:
             for j in again:
@@ -468,7 +469,23 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
 def _table_blocks(table: Table, columns: int | None = None) -> Iterator[pa.RecordBatch]:
     names = list(table.columns)
-    return even_blocks((batch.columns.select(names) for batch in table.table_batches()), columns)
+
+    def selected() -> Iterator[pa.RecordBatch]:
+        for batch in table.table_batches():
+            yield batch.columns.select(names)
+
+    return even_blocks(ahead(selected), columns)
+
+
+def _show_all(profiles: list[ColumnProfile], batch: pa.RecordBatch, place: Place) -> None:
+    """Each column to its profile, several at once where they are long."""
+    columns = batch.columns
+
+    def show(first: int, last: int) -> None:
+        for j in range(first, last):
+            _show(profiles[j], columns[j], place)
+
+    in_ranges(len(profiles), show, float(batch.num_rows * len(profiles)))
 
 
 def _show(profile: ColumnProfile, column: pa.Array, place: Place) -> None:

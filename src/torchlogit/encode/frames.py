@@ -19,7 +19,7 @@ _NOT_OF_ONE_TYPE = (
 )  # fmt: skip
 _NO_CELLS = (bytes, bytearray, memoryview, list, tuple, dict, set, np.ndarray)
 _NUMBERS = (bool, int, float, np.bool_, np.number)
-_EVEN_ROWS, _EVEN_VALUES = 4_096, 1 << 21
+_EVEN_ROWS, _EVEN_VALUES = 32_768, 1 << 21
 
 
 def is_frame(X: Any) -> bool:

@@ -101,7 +101,7 @@ def lowered(word: str) -> str:
 
 
 def numbers(column: pa.Array, notation: str = "") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values as float64 with NaN where missing or unreadable, and which are unreadable (or infinite).
+    """Values as float64 with NaN where missing or unreadable, and which are unreadable (or infinite); for reading only.
 
     Parameters
     ----------
@@ -121,12 +121,13 @@ def numbers(column: pa.Array, notation: str = "") -> tuple[NDArray[np.float64], 
         return _floats(whole) * unit, np.zeros(len(column), dtype=bool)
     values = _floats(column)
     bad = np.isinf(values)
-    return np.where(bad, np.nan, values), bad
+    return np.where(bad, np.nan, values) if bad.any() else values, bad
 
 
 def _floats(column: pa.Array) -> NDArray[np.float64]:
-    cast = pc.cast(column, pa.float64(), safe=False)
-    return np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
+    """Not to be written to: they may be the column's own."""
+    values: NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values
 
 
 def _parsed_numbers(text: pa.Array, notation: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -139,7 +140,7 @@ def _parsed_numbers(text: pa.Array, notation: str) -> tuple[NDArray[np.float64],
         values = _floats(pc.if_else(fits, bare, pa.scalar(None, pa.string())))
     present = np.asarray(pc.is_valid(text))
     bad = present & ~np.isfinite(values)
-    return np.where(bad, np.nan, values), bad
+    return np.where(bad, np.nan, values) if bad.any() else values, bad
 
 
 @cache

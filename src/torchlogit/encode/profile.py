@@ -75,6 +75,12 @@ class CellError(ValueError):
         self.row, self.value, self.wanted = row, value, wanted
 
 
+def known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those that are not missing."""
+    gone = np.isnan(values)
+    return values[~gone] if gone.any() else values
+
+
 @dataclass(slots=True)
 class Spread:
     """Count, mean and standard deviation in one pass (pairwise update of Chan, Golub and LeVeque, 1979)."""
@@ -87,8 +93,7 @@ class Spread:
     high: float = -math.inf
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Add values; NaN is skipped."""
-        values = values[~np.isnan(values)]
+        """Add values, of which none is missing."""
         if not values.size:
             return
         if not self.count:
@@ -96,7 +101,8 @@ class Spread:
         with np.errstate(over="ignore", invalid="ignore"):  # 1e308 and -1e308: `representable` says it
             shifted = values - self.origin
             shift = float(shifted.mean())
-            squares = float(np.square(shifted - shift).sum())
+            shifted -= shift
+            squares = float(np.square(shifted, out=shifted).sum())
         total, gap = self.count + values.size, shift - self.shift
         self.squares += squares + gap * gap * self.count * (values.size / total)
         self.shift += gap * (values.size / total)
@@ -166,7 +172,7 @@ class Reading:
         self.fits = not bad.any()
         if not self.fits:
             return
-        self.spread.add(values)
+        self.spread.add(known(values))
         between = np.asarray(pc.fill_null(grouped(text, self.notation), False))
         self.grouped += int(between.sum())
         self.bare += int((~between & (np.nan_to_num(values) != 0)).sum())
@@ -291,24 +297,23 @@ class ColumnProfile:
 
     def _add_numbers(self, column: pa.Array, start: int) -> None:
         values, bad = numbers(column)
-        here = int((~np.isnan(values)).sum())
-        self.missing += len(column) - here - int(bad.sum())
-        self.number.see(bad, here + int(bad.sum()), column, start)
+        there, wrong = known(values), int(np.count_nonzero(bad))
+        self.missing += len(column) - there.size - wrong
+        self.number.see(bad, there.size + wrong, column, start)
         self._keep_odd(column, bad)
-        self._watch(values)
+        self._watch(values, there)
 
     def _keep_odd(self, column: pa.Array, bad: NDArray[np.bool_]) -> None:
         wanted = _ODD_KEPT - len(self.odd)
-        if wanted and bad.any() and is_text(column.type):
+        if wanted and is_text(column.type) and bad.any():
             self.odd += strings(column.take(np.flatnonzero(bad)[:wanted])).to_pylist()
 
-    def _watch(self, values: NDArray[np.float64]) -> None:
+    def _watch(self, values: NDArray[np.float64], there: NDArray[np.float64]) -> None:
         """Spread, whether all are whole numbers, and whether they only count the rows."""
-        self.spread.add(values)
+        self.spread.add(there)
         if self.integers:
-            known = values[~np.isnan(values)]
-            self.integers = bool((known % 1 == 0).all())
-            self.different.add(known)
+            self.integers = bool((there % 1 == 0).all())
+            self.different.add(there)
         if self.running and values.size:
             before = np.concatenate([[-math.inf if math.isnan(self._last) else self._last], values[:-1]])
             self.running = self.integers and bool((values > before).all())
@@ -318,9 +323,9 @@ class ColumnProfile:
         seconds, bad = times(column, form)
         present = int((~np.isnan(seconds)).sum() + bad.sum())
         self.formats.setdefault(form, _Readable()).see(bad, present, column, start)
-        self.stamps.setdefault(form, Spread()).add(seconds)
-        known = seconds[~np.isnan(seconds)]
-        self.hours[form] = self.hours.get(form, False) or bool((known % 86_400 != 0).any())
+        there = known(seconds)
+        self.stamps.setdefault(form, Spread()).add(there)
+        self.hours[form] = self.hours.get(form, False) or bool((there % 86_400 != 0).any())
 
     def _add_strings(self, text: pa.Array, start: int) -> None:
         self.missing += text.null_count
@@ -334,7 +339,7 @@ class ColumnProfile:
             values, bad = numbers(text)
             self.number.see(bad, len(present), text, start)
             self._keep_odd(text, bad)
-            self._watch(values)
+            self._watch(values, known(values))
             self.codes += pc.sum(pc.match_substring_regex(present, _CODE)).as_py()
         if self.wanted in (None, "date"):
             self._try_times(text, len(present), start)
