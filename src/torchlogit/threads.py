@@ -137,6 +137,9 @@ def at_once(calls: Sequence[Callable[[], None]]) -> None:
 
     def guarded(i: int) -> None:
         try:
+            if i and _held.holders:
+                # OpenMP's number belongs to a thread: in a new one a product would have all that the environment says.
+                torch.set_num_threads(1)
             with torch.set_grad_enabled(gradients):
                 calls[i]()
         except BaseException as failure:  # noqa: BLE001 -- raised again below, by the thread that waits
