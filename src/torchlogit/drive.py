@@ -290,7 +290,7 @@ def _settled(objective: Objective, state: State, i: int, tol: float) -> bool:
     """
     both = torch.stack([state.direction[i], state.u[i]]).abs()
     raw = objective.coordinates.weights_to_raw(both, state.lanes[i : i + 1])
-    limit = 1e2 * tol
+    limit = 3e1 * tol
     step, point = both.amax((1, 2)).tolist()
     settled: bool = step <= limit * point
     if settled and raw.numel():

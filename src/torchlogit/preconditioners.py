@@ -290,12 +290,24 @@ def _rounded_cholesky(rows: Objective, hessians: Tensor) -> tuple[_Factor, ...] 
     return known if len(known) == len(factors) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Weight of rows, by lane."""
+
+    weight: Tensor
+
+
 def _share(objective: Objective, sample: Source) -> float:
     """The sample's share of all rows' weight: of several lanes, the smallest."""
     total = objective.moments.weight
-    held = torch.zeros_like(total)
-    for block in sample.blocks():
-        held += block.lane_weights().sum(0)
+
+    def own() -> _Held:
+        weight = torch.zeros_like(total)
+        for block in sample.blocks():
+            weight += block.lane_weights().sum(0)
+        return _Held(weight)
+
+    held = communicator_of(sample).added(own, lambda: _Held(torch.zeros_like(total))).weight
     return float((held / total).min())
 
 

@@ -132,7 +132,7 @@ def streamed(folder: Path, memory: str | None) -> dict[str, Any]:
     return {
         name: {
             **told(model),
-            "reads": model.trace_[-1]["passes"],
+            "steps": int(model.n_iter_[0]),
             "from files": "read of the files" in model.plan_.reason,
         }
         for name, model in named.items()

@@ -76,10 +76,11 @@ def test_shares_that_stay_in_their_files(world: int, long_files: tuple[Path, dic
             assert not expected["from files"]
             assert (found["classes"], found["rows"]) == (expected["classes"], expected["rows"])
             scale = np.abs(expected["coefficients"])
+            if name == "text":  # of standardised columns: no coefficient has a unit of its own
+                scale[:] = scale.max()
             far = np.abs(np.array(found["coefficients"]) - expected["coefficients"]) / np.maximum(scale, scale[:, -1:])
             assert far.max() < 1e-8, name
-        # The moments are found in passing, in every process.
-        assert said[0][name]["reads"] <= alone[name]["reads"] + 1.5
+        assert said[0][name]["steps"] <= alone[name]["steps"] + 1  # each a read
 
 
 def test_classes_of_all_exceed_the_codes_of_one(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_killed(tmp_path: Path) -> None:
     np.testing.assert_allclose(json.loads((tmp_path / "coefficients").read_text()), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("block", [3, 30])
+@pytest.mark.parametrize("block", [3, 12])
 def test_killed_on_the_command_line(block: int, long_files: tuple[Path, dict[str, dict]], tmp_path: Path) -> None:
     """torchrun starts all again, they go on from the checkpoint, and write the bits of a fit that nobody disturbed."""
     data = long_files[0] / "long.parquet"

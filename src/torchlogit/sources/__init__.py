@@ -43,7 +43,7 @@ class Source(Protocol):
         """All rows, in order, in blocks of at most ``rows`` (None: the source's own choice)."""
         ...
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource:
+    def subsample(self, fraction: float, seed: int) -> Source:
         """The rows whose hash is below ``fraction``, resident in memory; fewer where memory does not hold so many."""
         ...
 
