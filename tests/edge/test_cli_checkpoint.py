@@ -85,8 +85,8 @@ def arguments(table, folder):
     ("place", "number", "finds"),
     [
         ("encoder", 3, "there is no checkpoint in {} yet; starting from the beginning"),
-        ("block", 6, "going on from step 0 of the fit, as kept in {}"),
-        ("checkpoint", 9, "going on from the beginning of the fit, as kept in {}"),
+        ("block", 4, "going on from step 0 of the fit, as kept in {}"),
+        ("checkpoint", 6, "going on from the beginning of the fit, as kept in {}"),
         ("old", 5, "going on from the beginning of the fit, as kept in {}"),
         ("output", 1, "going on from the end of the fit, as kept in {}"),
     ],

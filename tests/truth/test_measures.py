@@ -21,11 +21,12 @@ def rows(classes, weighted, seed=0, n=5_000):
 def test_figures_in_blocks_are_those_of_all_rows(classes, weighted):
     codes, eta, weight = rows(classes, weighted)
     base = np.full(classes, 1 / classes)
-    measures = Measures(base)
+    parts = [Measures(base), Measures(base)]
     for start in range(0, codes.size, 777):
         here = slice(start, start + 777)
-        measures.add(codes[here], likeliest(eta[here]), eta[here], None if weight is None else weight[here])
-    found, probability = measures.figures(), probabilities(eta)
+        part = parts[start > 2_000]
+        part.add(codes[here], likeliest(eta[here]), eta[here], None if weight is None else weight[here])
+    found, probability = Measures.of_all(parts).figures(), probabilities(eta)
 
     assert found["accuracy"] == pytest.approx(accuracy_score(codes, likeliest(eta), sample_weight=weight), rel=1e-14)
     assert found["log_loss"] == pytest.approx(log_loss(codes, probability, sample_weight=weight), rel=1e-13)

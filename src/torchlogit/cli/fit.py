@@ -116,7 +116,8 @@ def fit(
         keeper = processes.together(lambda: stack.enter_context(opened(first, request)))
         if not processes.from_first(lambda: known(waiting)):
             fitted = fit_rows(request, waiting, keeper)
-            processes.from_first(lambda: conclude(measured(fitted, request, waiting), waiting))
+            done = measured(fitted, request, waiting)
+            processes.from_first(lambda: conclude(done, waiting))
     for done in reports:
         for remark in done.skipped:
             say(remark)

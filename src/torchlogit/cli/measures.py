@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ class Measures:
         self._codes: list[NDArray[np.integer[Any]]] = []
         self._scores: list[Array] = []
         self._weights: list[Array] = []
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Measures]) -> Measures:
+        """Those of several parts of the rows together."""
+        whole = cls(parts[0]._base)
+        for part in parts:
+            whole._weight += part._weight
+            for name, value in part._sums.items():
+                whole._sums[name] += value
+            whole._codes += part._codes
+            whole._scores += part._scores
+            whole._weights += part._weights
+        return whole
 
     def add(
         self, codes: NDArray[np.integer[Any]], predicted: NDArray[np.int64], eta: Array, weight: Array | None = None

@@ -153,7 +153,7 @@ def _opened(
 
 
 def measured(fitted: Fitted, request: FitRequest, waiting: Waiting) -> FitReport:
-    """The fitted model with all that is told about it."""
+    """The fitted model with all that is told about it; each process measures on its share of the rows."""
     table, labels, mask, model, rows, kept = (
         getattr(fitted, name) for name in ("table", "labels", "mask", "model", "rows", "kept")
     )
@@ -177,8 +177,7 @@ def measured(fitted: Fitted, request: FitRequest, waiting: Waiting) -> FitReport
     remarks = [*labels.notes, *_repeated_files(request), *empty, *_hints(model)]
     shown = (rows, kept, True)
     if request.test:
-        other = open_table(request.table, request.test, waiting)
-        truth = known_labels(other, labels.classes, against_rest=labels.against_rest)
+        other, truth = current().together(lambda: _other(labels, request, waiting))
         remarks += truth.notes
         report |= _tested(model, other, truth, kept.shares, waiting)
         shared = _shared_files(request)
@@ -196,6 +195,12 @@ def measured(fitted: Fitted, request: FitRequest, waiting: Waiting) -> FitReport
     report["seconds_total"] = time.perf_counter() - fitted.began
     notes["figures"] = report
     return FitReport(model, report, notes, tuple(remarks), shown, _skipped(table.skipped))
+
+
+def _other(labels: Labels, request: FitRequest, waiting: Waiting) -> tuple[Table, Labels]:
+    """The files to measure on, and their labels."""
+    other = open_table(request.table, request.test, waiting)
+    return other, known_labels(other, labels.classes, against_rest=labels.against_rest)
 
 
 def _skipped(skipped: Skipped) -> list[str]:
@@ -319,26 +324,32 @@ def _tested(
     model: LogisticRegression | Pipeline, table: Table, labels: Labels, base: NDArray[np.float64], waiting: Waiting
 ) -> dict[str, Any]:
     waiting.now("predicting")
-    figures = tested_figures(model, table, labels, base, fitting=True)
+    processes = current()
+
+    def own() -> Measures:
+        rows = table.portion(processes.rank, processes.world) if processes.world > 1 else table
+        return tested(model, rows, rows.own(labels.codes), base, fitting=True)
+
+    figures = Measures.of_all(processes.gathered(own)).figures()
     return {"n_test": int(labels.codes.size), **figures}
 
 
-def tested_figures(
+def tested(
     model: LogisticRegression | Pipeline,
     table: Table,
-    labels: Labels,
+    codes: NDArray[np.integer[Any]],
     base: NDArray[np.float64],
     threshold: float = 0.5,
     *,
     fitting: bool = False,
-) -> dict[str, Any]:
-    """Measures of a model on rows with known labels; ``fitting`` where its columns may still be chosen."""
+) -> Measures:
+    """Measures of a model on rows of known classes; ``fitting`` where its columns may still be chosen."""
     measures, done = Measures(base), 0
     for eta, weight in predicted_batches(model, table, fitting=fitting):
-        codes = labels.codes[done : done + eta.shape[0]]
-        measures.add(codes, chosen_classes(eta, threshold), eta, weight)
+        here = codes[done : done + eta.shape[0]]
+        measures.add(here, chosen_classes(eta, threshold), eta, weight)
         done += eta.shape[0]
-    return measures.figures()
+    return measures
 
 
 def chosen_classes(eta: NDArray[np.float64], threshold: float = 0.5) -> NDArray[np.int64]:
