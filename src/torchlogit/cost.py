@@ -127,7 +127,7 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
     parsed = 0.0 if job.skipped else min(speed.decode, speed.learn)
     learn = parsed + (speed.learn - parsed) / processes
     held_out = job.rows * (1 - job.fitted)
-    measuring = job.rows * speed.decode + held_out * speed.encode if held_out else 0.0
+    measuring = decoded * speed.decode + held_out / processes * speed.encode if held_out else 0.0
     reading = decoded * speed.decode + own * speed.encode
     # Text is decoded once, and then read from a cache.
     again = job.passes if job.budget is not None and job.skipped else 0.0
@@ -142,7 +142,7 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
         measuring=measuring,
         fixed=speed.fixed,
         file_reads=2.0 + again + bool(held_out),  # learning, loading, measuring; a column of labels is not counted
-        bytes_read=float(job.file_bytes) * ((2 + again) * readers + bool(held_out)),
+        bytes_read=float(job.file_bytes) * (2 + again + bool(held_out)) * readers,
         pass_bytes=own * job.bytes_per_row,
         memory=_IN_FLIGHT
         + (loaded + labels if job.budget is None else max(loaded, labels))

@@ -43,7 +43,7 @@ def test_a_sample_tells_the_whole(kind: str, tmp_path: Path, monkeypatch: pytest
     assert (told["n_features"], told["solver"]) == (done["n_features"], done["solver"])
     assert told["passes"] == pytest.approx(done["passes"], abs=3)
     assert told["bytes_files"] == path.stat().st_size
-    assert told["bytes_read"] == told["bytes_files"] * (3 if kind == "parquet" else 5)
+    assert told["bytes_read"] == told["bytes_files"] * (3 if kind == "parquet" else 6)
     parts = [told[f"seconds_{part}"] for part in ("learning", "reading", "passes", "exchanging", "measuring", "fixed")]
     assert told["seconds"] == pytest.approx(sum(parts))
 

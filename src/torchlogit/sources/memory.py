@@ -15,7 +15,9 @@ from torchlogit.sampling import sampled_rows
 _ENTRIES_PER_COLUMN = 16
 # A dense block should stay in a core's cache between its two products: 3 MiB of float64 was fastest on the machine
 # of benchmarks/ (1,000,000 x 100: 4096 rows 0.09 s, 512 rows 0.18 s, 16384 rows 0.26 s).
-_BLOCK_ELEMENTS = 800_000
+# Wide ones are better longer than that, since each costs its calls (10,000 x 784, ten classes, two threads: a fit of 1.6 s
+# with 500 rows, of 1.3 s with 1,000).
+_BLOCK_ELEMENTS, _WIDE_ROWS, _WIDE_ELEMENTS = 400_000, 1_000, 800_000
 _DEVICE_BLOCK_ELEMENTS = 64_000_000
 
 
@@ -79,8 +81,9 @@ class MemorySource:
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
         elements = _BLOCK_ELEMENTS if self.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
-        elements = max(elements, _ENTRIES_PER_COLUMN * self.features)
-        return min(max(elements // max(stored, 2 * self.outputs, 1), 64), 65_536)
+        width = max(stored, 2 * self.outputs, 1)
+        elements = max(elements, min(_WIDE_ROWS * width, _WIDE_ELEMENTS), _ENTRIES_PER_COLUMN * self.features)
+        return min(max(elements // width, 64), 65_536)
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in blocks of at most ``rows``."""
