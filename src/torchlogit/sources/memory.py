@@ -15,8 +15,8 @@ from torchlogit.sampling import sampled_rows
 _ENTRIES_PER_COLUMN = 16
 # A dense block should stay in a core's cache between its two products: 3 MiB of float64 was fastest on the machine
 # of benchmarks/ (1,000,000 x 100: 4096 rows 0.09 s, 512 rows 0.18 s, 16384 rows 0.26 s).
-# Wide ones are better longer than that, since each costs its calls (10,000 x 784, ten classes, two threads: a fit of 1.6 s
-# with 500 rows, of 1.3 s with 1,000).
+# Wide ones are better longer than that, since each costs its calls (10,000 x 784, ten classes, two threads: a fit of
+# 1.6 s with 500 rows, of 1.3 s with 1,000).
 _BLOCK_ELEMENTS, _WIDE_ROWS, _WIDE_ELEMENTS = 400_000, 1_000, 800_000
 _DEVICE_BLOCK_ELEMENTS = 64_000_000
 
