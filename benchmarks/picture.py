@@ -39,6 +39,8 @@ def draw(outcomes: list[Outcome], path: Path = PICTURE) -> None:
 
 
 def panel(axis: Any, outcome: Outcome, shown: dict[str, Any]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     for number, peer in enumerate(PEERS):
         entry = next((entry for entry in outcome.entries if entry.peer == peer.name), None)
         if entry is None or not entry.answers:
@@ -59,6 +61,9 @@ def panel(axis: Any, outcome: Outcome, shown: dict[str, Any]) -> None:
         shown.setdefault(peer.name, line)
     axis.axhline(ACCURACY, color="grey", linewidth=0.8, linestyle=":")
     axis.set(xscale="log", yscale="log", xlabel="seconds", ylabel="excess of the objective")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title(f"{outcome.name}: {outcome.title}", fontsize=8)
 
 
