@@ -1,4 +1,6 @@
-"""kill -9 at random moments of real runs: ``python tests/edge/kill_at_random.py [--times 20] [--seed 0]``.
+"""kill -9 at random moments of real runs: ``python tests/edge/kill_at_random.py [--times 20] [--seed 0] [-- MORE]``.
+
+More options go to ``torchlogit fit``: ``-- --memory 2MB --drop said --positive 0`` for rows that stay in their file.
 
 Not part of the tests, since it takes minutes. A third of the moments are drawn from the time that an undisturbed run
 learns its encoder, a third from the time after that (passes over the rows, mostly), and a third are the next
@@ -45,14 +47,14 @@ def make_table(path: Path, rows: int) -> None:
 class Runs:
     """Runs of one command, each in a folder of its own."""
 
-    def __init__(self, table: Path, place: Path) -> None:
-        self.table, self.place = table, place
+    def __init__(self, table: Path, place: Path, more: list[str]) -> None:
+        self.table, self.place, self.more = table, place, more
 
     def start(self, name: str, *, kept: bool = True) -> subprocess.Popen[str]:
         folder = self.place / name
         folder.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "torchlogit", "fit", self.table, "--target", "kind", "--tol", "1e-9", "--json",
-                   "-o", folder / "model"]  # fmt: skip
+                   "-o", folder / "model", *self.more]  # fmt: skip
         if kept:
             command += ["--checkpoint", folder / "kept", "--resume", "--checkpoint-minutes", "0"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -103,12 +105,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("more", nargs="*", metavar="OPTION", help="of torchlogit fit, after --")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         make_table(place / "table.csv", given.rows)
-        runs = Runs(place / "table.csv", place)
+        runs = Runs(place / "table.csv", place, given.more)
         _, wanted = runs.finish("reference", kept=False)
         began = time.monotonic()
         marks = {}
