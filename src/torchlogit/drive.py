@@ -252,10 +252,7 @@ def _polished(run: Run, state: State, figures: _Figures, i: int, held: HeldCerti
 def _unfinished(run: Run, state: State, figures: _Figures, i: int, lane: int, distant: bool) -> Outcome | None:
     """End a lane without a certificate when nothing moves any more or the budget is used up."""
     steps = run.iterations
-    progress = run.progress.get(lane)
-    if progress is None:
-        progress = run.progress[lane] = LaneProgress()
-    moving = progress.see(figures.value[i], figures.kkt[i])
+    moving = run.progress.setdefault(lane, LaneProgress()).see(figures.value[i], figures.kkt[i])
     stuck = figures.stalled[i] or not moving
     if steps < run.options.max_iter and not stuck:
         return None

@@ -311,8 +311,7 @@ def classes_and_codes(estimator: Any, features: Features, y: Any) -> tuple[NDArr
         classes, codes = lazy.coded_labels()
         check_classification_targets(classes)
         return at_least_two(classes), codes
-    labels = training_labels(estimator, features, y)
-    classes, codes = _own_codes(labels) or encode_labels(labels)
+    classes, codes = _codes(training_labels(estimator, features, y), narrow=True)
     return at_least_two(classes), codes.astype(np.min_scalar_type(classes.size - 1), copy=False)
 
 
@@ -324,11 +323,16 @@ def own_classes(estimator: Any, features: Features, y: Any) -> tuple[NDArray[Any
     labels = training_labels(estimator, features, y)
     if not labels.size:
         return labels, np.zeros(0, dtype=np.int64)
-    return (None if stream is None else _own_codes(labels)) or _few_codes(labels) or _any_codes(labels)
+    return _codes(labels, narrow=stream is not None)
+
+
+def _codes(labels: NDArray[Any], *, narrow: bool = False) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+    """Sorted classes, and each row's: in int64, or where ``narrow`` perhaps in the few bytes that they came in."""
+    return (_own_codes(labels) if narrow else None) or _few_codes(labels) or _any_codes(labels)
 
 
 def _own_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.integer[Any]]] | None:
-    """The same for labels of a byte or two that are their own codes: nothing of eight bytes a row is made of them."""
+    """Of labels of a byte or two that are their own codes: nothing of eight bytes a row is made of them."""
     if labels.dtype.kind != "u" or labels.dtype.itemsize > 2 or not labels.size:
         return None
     counts = class_counts(labels)
@@ -388,7 +392,7 @@ def _check_sortable(labels: NDArray[Any]) -> None:
         raise ValueError(f"y mixes labels that cannot be sorted ({', '.join(kinds)}); use one type") from None
 
 
-def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
     """Sorted classes, and the class code of each row.
 
     Raises
@@ -396,7 +400,7 @@ def encode_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
     ValueError
         If there are fewer than two classes.
     """
-    classes, codes = _few_codes(labels) or _any_codes(labels)
+    classes, codes = _codes(labels)
     return at_least_two(classes), codes
 
 

@@ -1,9 +1,8 @@
 """Losses as row formulas in the linear predictor: value, first and second derivative. No X, no device, no files.
 
 ``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes, or what `Loss.prepared` has made of them once
-for many calls. All formulas are stable for every
-``|eta| <= 1e4`` in float32 and float64, and keep their *relative* precision where the loss is tiny: a loss of 1e-30
-is computed as 1e-30, not as the rounding error of ``1 - 1``.
+for many calls. All formulas are stable for every ``|eta| <= 1e4`` in float32 and float64, and keep their *relative*
+precision where the loss is tiny: a loss of 1e-30 is computed as 1e-30, not as the rounding error of ``1 - 1``.
 """
 
 from __future__ import annotations
@@ -145,7 +144,10 @@ class Multinomial:
 
     def margin(self, eta: Tensor, target: Tensor) -> Tensor:
         """``eta_y`` minus the largest other output."""
-        index, own = self._own(eta, target)
+        return self._margin(eta, *self._own(eta, target))
+
+    @staticmethod
+    def _margin(eta: Tensor, index: Tensor, own: Tensor) -> Tensor:
         return own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +172,7 @@ class Multinomial:
         """`value_first` and `margin`."""
         index, own = self._own(eta, target)
         value, first = self._value_first(eta, index, own)
-        return value, first, own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
+        return value, first, self._margin(eta, index, own)
 
     def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.

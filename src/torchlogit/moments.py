@@ -177,9 +177,7 @@ def _pooled(parts: list[Moments]) -> Moments:
     # Parts that hold one constant each hold the same one, if no more than the rounding of their means is between them.
     same = (deviation == 0).all(0) & (away <= 16 * _EPS * largest[:, None]).all(0)
     spread = (share * (deviation.square() + away.square())).sum(0).sqrt()
-    return Moments(
-        total, mean, torch.where(same, 0.0, spread), stacked("stored").all(0), largest.amax(0)
-    )  # fmt: skip
+    return Moments(total, mean, torch.where(same, 0.0, spread), stacked("stored").all(0), largest.amax(0))
 
 
 def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,7 @@ def kernel_for(source: Source, loss: Loss, lanes: int = 1) -> tuple[str, str]:
     """
     if source.device.type != "cpu":
         return device_kernel(next(iter(source.blocks(1))), loss, lanes)
-    dense, sparse, coded = getattr(source, "widths", None) or next(iter(source.blocks(1))).widths
+    dense, sparse, coded = source.widths
     outputs = loss.outputs * lanes
     if outputs >= DENSE_OUTPUTS and not (sparse or coded):
         return "torch", f"dense rows times {outputs:,} outputs are what matrix products are for"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from torchlogit.rows import RowBatch
+from torchlogit.rows import RowBatch, occurring
 from torchlogit.selection import Selection
 from torchlogit.table import Table, TableBatch
 
@@ -141,13 +141,21 @@ class Portion(Table):
 
     def labels(self) -> NDArray[Any]:
         """The labels of these rows."""
-        labels: NDArray[Any] = self._table.labels()[self._range.first : self._range.last]
-        return labels if self._chosen is None else labels[self._chosen]
+        return self._part(self._table.labels())
+
+    def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels that occur among these rows, sorted, and each row's index into them."""
+        classes, codes = self._table.coded_labels()
+        return occurring(classes, self._part(codes))
 
     def uniforms(self, seed: int) -> NDArray[np.float64]:
         """The hashes of these rows: those of the whole table."""
-        uniforms = self._table.uniforms(seed)[self._range.first : self._range.last]
-        return uniforms if self._chosen is None else uniforms[self._chosen]
+        return self._part(self._table.uniforms(seed))
+
+    def _part(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of what every row of the table has, what these rows have."""
+        part = values[self._range.first : self._range.last]
+        return part if self._chosen is None else part[self._chosen]
 
     def n_rows(self) -> int:
         """Number of rows."""

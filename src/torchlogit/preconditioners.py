@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Evaluation, Objective
+from torchlogit.problem import RowStats
 from torchlogit.sources import Source, communicator_of, resident
 
 # A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
@@ -290,24 +291,16 @@ def _rounded_cholesky(rows: Objective, hessians: Tensor) -> tuple[_Factor, ...] 
     return known if len(known) == len(factors) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Weight of rows, by lane."""
-
-    weight: Tensor
-
-
 def _share(objective: Objective, sample: Source) -> float:
     """The sample's share of all rows' weight: of several lanes, the smallest."""
     total = objective.moments.weight
 
-    def own() -> _Held:
-        weight = torch.zeros_like(total)
-        for block in sample.blocks():
-            weight += block.lane_weights().sum(0)
-        return _Held(weight)
+    nothing = RowStats(0, torch.zeros_like(total))
 
-    held = communicator_of(sample).added(own, lambda: _Held(torch.zeros_like(total))).weight
+    def own() -> RowStats:
+        return sum((RowStats(block.rows, block.lane_weights().sum(0)) for block in sample.blocks()), start=nothing)
+
+    held = communicator_of(sample).added(own, lambda: nothing).weight
     return float((held / total).min())
 
 

@@ -85,6 +85,10 @@ class _Imagined:
         return self.sample.dtype
 
     @property
+    def widths(self) -> tuple[int, int, int]:
+        return self.sample.widths
+
+    @property
     def nbytes(self) -> int:
         return self.sample.nbytes * self.rows // max(self.sample.rows, 1)
 
@@ -92,9 +96,8 @@ class _Imagined:
         """The sample's; what is done with them in between is on the clock."""
         began = time.perf_counter()
         yield from self.sample.blocks(rows)
-        if rows is None or rows > 1:  # one row is a look at the columns
-            self.seconds += time.perf_counter() - began
-            self.reads += 1
+        self.seconds += time.perf_counter() - began
+        self.reads += 1
 
     def subsample(self, fraction: float, seed: int) -> MemorySource:
         """As many rows as of the whole, if the sample has them, and not all of it where some are to be unknown."""
@@ -161,7 +164,7 @@ def rehearse(
     penalty = ElasticNet(l2=0.0 if np.isinf(C) else 1.0 / (C * fitted))
     own_bytes = fitted / processes * source.nbytes / count
     kept = processes * SAMPLE * memory * count / source.nbytes if own_bytes > WHOLE * memory else None
-    run = _fitted(_Rehearsed(source, fitted, kept), loss, penalty, tol)
+    run = _fitted(_Imagined(source, fitted, kept), loss, penalty, tol)
     extra = 8.0 + 8.0 * (weight is not None) + 8.0 * table.has_offset
     plan = run.fit.plan
     job = Job(
@@ -200,19 +203,10 @@ class _Fitted:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Rehearsed:
-    """What an imagined source is made of."""
-
-    sample: MemorySource
-    rows: int
-    kept: float | None
-
-
-def _fitted(rows: _Rehearsed, loss: Any, penalty: ElasticNet, tol: float) -> _Fitted:
+def _fitted(source: _Imagined, loss: Any, penalty: ElasticNet, tol: float) -> _Fitted:
     """A fit of the sample as if it were all rows; the second one, where the first had loops to compile."""
     for _ in range(2):
-        source = _Imagined(rows.sample, rows.rows, rows.kept)
+        source.reads, source.seconds = 0, 0.0
         began = time.perf_counter()
         fit = Fit(Problem(source, loss, [penalty]), FitOptions(tol=tol, max_iter=_MOST_STEPS))
         for _ in fit.steps():

@@ -36,6 +36,22 @@ def class_counts(codes: NDArray[np.integer[Any]], classes: int = 0) -> NDArray[n
     return counts
 
 
+def occurring(
+    classes: NDArray[Any], codes: NDArray[np.integer[Any]]
+) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+    """Those of the classes that occur, and each row's index among them.
+
+    Examples
+    --------
+    >>> classes, codes = occurring(np.array(["a", "b", "c"]), np.array([2, 0, 2], dtype=np.uint8))
+    >>> classes.tolist(), codes.tolist()
+    (['a', 'c'], [1, 0, 1])
+    """
+    present = class_counts(codes, classes.size) > 0
+    ranks = (np.cumsum(present) - 1).astype(codes.dtype)
+    return classes[present], codes if present.all() else ranks[codes]
+
+
 @dataclass(frozen=True, slots=True)
 class RowBatch:
     """Some rows with numeric columns in three layouts, in this order: dense, sparse, coded.

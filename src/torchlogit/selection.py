@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from torchlogit.rows import RowBatch, class_counts
+from torchlogit.rows import RowBatch, occurring
 from torchlogit.table import Skipped, Table, TableBatch
 
 
@@ -78,10 +78,7 @@ class Selection(Table):
     def coded_labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The labels that occur among the selected rows, sorted, and each row's index into them."""
         classes, codes = self._table.coded_labels()
-        codes = codes[self._mask]
-        present = class_counts(codes, classes.size) > 0
-        ranks = (np.cumsum(present) - 1).astype(codes.dtype)
-        return classes[present], codes if present.all() else ranks[codes]
+        return occurring(classes, codes[self._mask])
 
     @property
     def target(self) -> str | None:

@@ -29,7 +29,7 @@ def evaluate(
     from torchlogit.cli.predict import check_threshold
     from torchlogit.cli.recorded import fit_notes, fitted_files, prediction_table, read_model
     from torchlogit.cli.show import Waiting, console, print_json
-    from torchlogit.cli.workflow import classifier_of, tested
+    from torchlogit.cli.workflow import classifier_of, measures_of
 
     file = read_model(model)
     notes = fit_notes(file)
@@ -41,7 +41,7 @@ def evaluate(
         table = prediction_table(file, data, separator, waiting, with_target=True)
         labels = known_labels(table, classifier_of(file.model).classes_, against_rest=notes.get("against_rest", False))
         base = np.asarray(notes.get("shares", labels.shares), dtype=np.float64)
-        figures = tested(file.model, table, labels.codes, base, cut).figures()
+        figures = measures_of(file.model, table, labels.codes, base, cut).figures()
         seen = fitted_files(file, data)
         if report is not None:
             write_page(report, file.model, table, labels, waiting, data=data, training=bool(seen), threshold=cut)

@@ -328,13 +328,13 @@ def _tested(
 
     def own() -> Measures:
         rows = table.portion(processes.rank, processes.world) if processes.world > 1 else table
-        return tested(model, rows, rows.own(labels.codes), base, fitting=True)
+        return measures_of(model, rows, rows.own(labels.codes), base, fitting=True)
 
     figures = Measures.of_all(processes.gathered(own)).figures()
     return {"n_test": int(labels.codes.size), **figures}
 
 
-def tested(
+def measures_of(
     model: LogisticRegression | Pipeline,
     table: Table,
     codes: NDArray[np.integer[Any]],

@@ -75,7 +75,7 @@ class CellError(ValueError):
         self.row, self.value, self.wanted = row, value, wanted
 
 
-def known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def not_missing(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those that are not missing."""
     gone = np.isnan(values)
     return values[~gone] if gone.any() else values
@@ -172,7 +172,7 @@ class Reading:
         self.fits = not bad.any()
         if not self.fits:
             return
-        self.spread.add(known(values))
+        self.spread.add(not_missing(values))
         between = np.asarray(pc.fill_null(grouped(text, self.notation), False))
         self.grouped += int(between.sum())
         self.bare += int((~between & (np.nan_to_num(values) != 0)).sum())
@@ -297,7 +297,7 @@ class ColumnProfile:
 
     def _add_numbers(self, column: pa.Array, start: int) -> None:
         values, bad = numbers(column)
-        there, wrong = known(values), int(np.count_nonzero(bad))
+        there, wrong = not_missing(values), int(np.count_nonzero(bad))
         self.missing += len(column) - there.size - wrong
         self.number.see(bad, there.size + wrong, column, start)
         self._keep_odd(column, bad)
@@ -321,9 +321,8 @@ class ColumnProfile:
 
     def _add_times(self, column: pa.Array, form: str, start: int) -> None:
         seconds, bad = times(column, form)
-        present = int((~np.isnan(seconds)).sum() + bad.sum())
-        self.formats.setdefault(form, _Readable()).see(bad, present, column, start)
-        there = known(seconds)
+        there = not_missing(seconds)
+        self.formats.setdefault(form, _Readable()).see(bad, there.size + int(bad.sum()), column, start)
         self.stamps.setdefault(form, Spread()).add(there)
         self.hours[form] = self.hours.get(form, False) or bool((there % 86_400 != 0).any())
 
@@ -339,7 +338,7 @@ class ColumnProfile:
             values, bad = numbers(text)
             self.number.see(bad, len(present), text, start)
             self._keep_odd(text, bad)
-            self._watch(values, known(values))
+            self._watch(values, not_missing(values))
             self.codes += pc.sum(pc.match_substring_regex(present, _CODE)).as_py()
         if self.wanted in (None, "date"):
             self._try_times(text, len(present), start)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -65,6 +65,15 @@ class State:
             curvature=self.curvature.take(keep),
             memory=tuple((s[keep], y[keep]) for s, y in self.memory),
         )
+
+
+_FIELDS = tuple(item.name for item in fields(State))
+Own = TypeVar("Own", bound=State)
+
+
+def extended(state: State, kind: type[Own], **kept: Any) -> Own:
+    """The state with what a solver keeps beside."""
+    return kind(**{name: getattr(state, name) for name in _FIELDS}, **kept)
 
 
 class Solver(Protocol):

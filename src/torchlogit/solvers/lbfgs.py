@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, PassingHessian, Preconditioner
-from torchlogit.solvers.base import State, lane_dot, start_state
+from torchlogit.solvers.base import State, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
 from torchlogit.solvers.line_search import Step, search
 from torchlogit.solvers.newton import Newton
@@ -77,9 +77,7 @@ class LBFGS:
             evaluation = evaluation or objective.value_gradient(u, lanes)
             curvature = self.preconditioner.build(objective, u, lanes)
         start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
-        names = State.__dataclass_fields__
-        state = LBFGSState(**{name: getattr(start, name) for name in names}, stage=self.stage)
-        aimed = self._aim(objective, state)
+        aimed = self._aim(objective, extended(start, LBFGSState, stage=self.stage))
         return aimed if passing is None else _beyond_newton(objective.on(passing.sample), aimed)
 
     def step(self, objective: Objective, state: State) -> State:

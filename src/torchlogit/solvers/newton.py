@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import HessianInverse, InverseCurvature, Preconditioner
-from torchlogit.solvers.base import State, lane_dot, start_state
+from torchlogit.solvers.base import State, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
 
@@ -27,9 +27,6 @@ _HIDDEN_SHARE = 0.5
 _LOOSE = 0.3
 # Products that a direction may always take.
 _LEAST_PRODUCTS = 8
-
-
-_STATE = tuple(item.name for item in fields(State))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +100,7 @@ class Newton:
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
-        given = {name: getattr(start, name) for name in _STATE}
-        return NewtonState(**given, path=model.path, cap=self.products, spent=model.spent)
+        return extended(start, NewtonState, path=model.path, cap=self.products, spent=model.spent)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""

@@ -35,6 +35,11 @@ class Source(Protocol):
         ...
 
     @property
+    def widths(self) -> tuple[int, int, int]:
+        """Number of dense, sparse and coded columns."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """Bytes that one read moves."""
         ...

@@ -55,6 +55,11 @@ class Shard:
         return self.own.dtype
 
     @property
+    def widths(self) -> tuple[int, int, int]:
+        """Number of dense, sparse and coded columns."""
+        return self.own.widths
+
+    @property
     def nbytes(self) -> int:
         """Bytes that one read moves, in all processes."""
         return self._nbytes
@@ -71,11 +76,9 @@ class Shard:
         else:
             yield self._absent
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource | Shard:
+    def subsample(self, fraction: float, seed: int) -> MemorySource | StreamSource | Shard:
         """The rows whose hash is below ``fraction``, shared as all are; where they are few, all in every process."""
-        own = self.own.subsample(min(fraction, self.most_sampled), seed)
-        sample = Shard(own, self.communicator)
-        return gathered(own, self.communicator) if sample.nbytes <= GATHERED_BYTES else sample
+        return shared(self.own.subsample(min(fraction, self.most_sampled), seed), self.communicator)
 
     def held(self) -> MemorySource:
         """As many rows as may be gathered: all, or a subsample."""
