@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torchlogit.errors import InputError
 from torchlogit.rows import RowBatch
 from torchlogit.sampling import file_uniforms
 from torchlogit.selection import Selection
+from torchlogit.sources.ahead import ahead
 from torchlogit.sources.bad_rows import BadRows, bad_labels, bad_numbers, infinite
 from torchlogit.sources.files import Stamps, TableFile, changed, listed, nearest
 from torchlogit.sources.labels import LabelReader, Labels
@@ -22,6 +23,8 @@ from torchlogit.sources.numbers import as_floats, first_not_a_number, is_numeric
 from torchlogit.sources.parquet import ParquetFile
 from torchlogit.table import LISTED, Skipped, Table, TableBatch, between
 
+# Blocks that are decoded before they are asked for, at most.
+_AHEAD = 2
 
 @dataclass(frozen=True)
 class Roles:
@@ -154,7 +157,7 @@ class FileTable(Table):
         for number, file in enumerate(self._files):
             start = seen = 0
             self._stamps.check(number)
-            for whole, share in file.batches(wanted):
+            for whole, share in ahead(partial(file.batches, wanted), _AHEAD):
                 batch = self._good(whole, number, seen)
                 seen += whole.num_rows
                 if batch.num_rows:
@@ -327,7 +330,9 @@ class FileTable(Table):
         before, done = 0, first
         for number, (file, count) in enumerate(zip(self._files, self._counts or (), strict=True)):
             assert isinstance(file, ParquetFile)
-            for start, batch in file.batches_between(self._wanted, first - before, last - before):
+            for start, batch in ahead(
+                partial(file.batches_between, self._wanted, first - before, last - before), _AHEAD
+            ):
                 yield number, start, self._typed(batch)
                 done += batch.num_rows
                 if self.listener is not None:

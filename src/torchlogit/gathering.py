@@ -20,6 +20,7 @@ from torchlogit.sources.ahead import ahead
 from torchlogit.sources.block_cache import BlockCache
 from torchlogit.sources.streaming import Extent, Reading, Sample
 from torchlogit.tensors import placeholder, sparse_rows, tensor_view
+from torchlogit.threads import one_thread_each
 
 # Shares of the memory that a fit may take: rows that stay there as a whole (a tenth of them are copied besides, for the
 # sample of the solver), and the sample of rows that do not.
@@ -121,9 +122,10 @@ def gather(rows: LazyRows, seed: int) -> Gathered:
         Of the sample.
     """
     gatherer = _Gatherer(rows, seed)
-    for batch in ahead(rows.numeric_batches):
-        gatherer.add(batch)
-    return gatherer.gathered()
+    with one_thread_each():  # threads of torch, which wait in a loop, would take the decoder's time
+        for batch in ahead(rows.numeric_batches):
+            gatherer.add(batch)
+        return gatherer.gathered()
 
 
 class _Gatherer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.rows import RowBatch, occurring
@@ -102,10 +101,13 @@ class Portion(Table):
 
     def table_batches(self) -> Iterator[TableBatch]:
         """The rows in order."""
+        return (batch.sieved() for batch in self.loose_batches())
+
+    def loose_batches(self) -> Iterator[TableBatch]:
+        """The same, with rows that do not belong still among the columns."""
         rows = self._range
         for batch, chosen, start in self._parts(self._table.table_batches_between(rows.first, rows.last)):
-            columns = batch.columns if chosen is None else batch.columns.filter(pa.array(chosen))
-            yield replace(_without(batch, chosen), columns=columns, start=start)
+            yield replace(_without(batch, chosen), sieve=chosen, start=start)
 
     def numeric_batches(self) -> Iterator[RowBatch]:
         """The rows in order, as numbers."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.rows import RowBatch, occurring
@@ -123,10 +122,14 @@ class Selection(Table):
 
     def table_batches(self) -> Iterator[TableBatch]:
         """The selected rows in order."""
+        return (batch.sieved() for batch in self.loose_batches())
+
+    def loose_batches(self) -> Iterator[TableBatch]:
+        """The same, with the others still among the columns."""
         for batch, mask, start in self._parts(self._heard(self._table.table_batches())):
             yield replace(
                 batch,
-                columns=batch.columns if mask.all() else batch.columns.filter(pa.array(mask)),
+                sieve=None if mask.all() else mask,
                 start=start,
                 target=_chosen(batch.target, mask),
                 weight=_chosen(batch.weight, mask),

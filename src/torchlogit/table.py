@@ -28,6 +28,9 @@ class TableBatch:
     target : ndarray of shape (rows,), optional
         Labels: int64, float64, bool or str objects; the same kind in every batch.
     weight, offset : ndarray of shape (rows,), float64, optional
+    sieve : ndarray of bool, optional
+        Which rows of ``columns``, if not all, belong to the batch: whoever converts them leaves out the others on the
+        way. Only `Table.loose_batches` gives it.
     """
 
     columns: pa.RecordBatch
@@ -36,11 +39,18 @@ class TableBatch:
     target: NDArray[Any] | None = None
     weight: NDArray[np.float64] | None = None
     offset: NDArray[np.float64] | None = None
+    sieve: NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return int(self.columns.num_rows)
+        return int(self.columns.num_rows if self.sieve is None else np.count_nonzero(self.sieve))
+
+    def sieved(self) -> TableBatch:
+        """The same rows with columns that hold no others."""
+        if self.sieve is None:
+            return self
+        return replace(self, columns=self.columns.filter(pa.array(self.sieve)), sieve=None)
 
     def slice(self, start: int, stop: int) -> TableBatch:
         """Some of the rows."""
@@ -116,6 +126,10 @@ class Table(LazyRows):
     @abstractmethod
     def table_batches(self) -> Iterator[TableBatch]:
         """All rows in order; may be called again and yields the same. Not for sparse tables."""
+
+    def loose_batches(self) -> Iterator[TableBatch]:
+        """The same, where some may hold other rows besides and say which are theirs (`TableBatch.sieve`)."""
+        return self.table_batches()
 
     @abstractmethod
     def select(self, mask: NDArray[np.bool_]) -> Table:

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from torchlogit import model_parts
+from torchlogit.available import give_back_free_memory
 from torchlogit.cli.checkpoint import learned_encoder
 from torchlogit.cli.labels import Labels, held_out, known_labels, label_text, training_labels
 from torchlogit.cli.measures import Measures
@@ -154,6 +155,7 @@ def _opened(
 
 def measured(fitted: Fitted, request: FitRequest, waiting: Waiting) -> FitReport:
     """The fitted model with all that is told about it; each process measures on its share of the rows."""
+    give_back_free_memory()  # the sample that the fit held
     table, labels, mask, model, rows, kept = (
         getattr(fitted, name) for name in ("table", "labels", "mask", "model", "rows", "kept")
     )

@@ -22,7 +22,7 @@ from torchlogit.encode.columns import Boolean, Category, Date, Encoding, Numeric
 from torchlogit.encode.frames import arrow_table, even_blocks, frame_batches, is_frame
 from torchlogit.encode.lazy import EncodedTable, without
 from torchlogit.encode.parse import strings
-from torchlogit.encode.plain_numbers import is_plain, side_by_side, standardised
+from torchlogit.encode.plain_numbers import is_plain, side_by_side, spread, standardised
 from torchlogit.encode.profile import KINDS, CellError, ColumnProfile, Reading, chosen, shown
 from torchlogit.encode.text import TextCounter
 from torchlogit.errors import InputError
@@ -346,7 +346,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         codes: list[NDArray[np.int32]] = []
         first: list[int] = []
         width = 0
-        ready = self._plain_numbers(batch.columns)
+        ready = self._plain_numbers(batch, start)
+        if ready is None or len(ready[0]) < len(self.decisions_):
+            batch = batch.sieved()
         by_name = not set(batch.columns.schema.names).isdisjoint(d.column for d in self.decisions_)
         for j, (encoding, decision) in enumerate(zip(self._encodings, self.decisions_, strict=True)):
             if encoding is None:
@@ -389,10 +391,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             start=batch.start,
         )
 
-    def _plain_numbers(self, columns: pa.RecordBatch) -> tuple[range, NDArray[np.float64]] | None:
+    def _plain_numbers(self, batch: TableBatch, before: int) -> tuple[range, NDArray[np.float64]] | None:
         """The first columns that are numbers as they stand, as many as follow each other, and what becomes of them."""
+        columns, count = batch.columns, 0
         by_name = set(columns.schema.names) >= {d.column for d in self.decisions_}
-        count = 0
         for encoding, decision in zip(self._encodings, self.decisions_, strict=True):
             if not by_name or encoding is None or not is_plain(encoding, columns.column(decision.column)):
                 break
@@ -400,7 +402,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if count < _WORTH_TOGETHER:
             return None
         numeric = [encoding for encoding in self._encodings[:count] if isinstance(encoding, Numeric)]
-        values = standardised(numeric, [columns.column(d.column) for d in self.decisions_[:count]])
+        plain = [columns.column(d.column) for d in self.decisions_[:count]]
+        values = standardised(numeric, plain, batch.sieve, before)
         return None if values is None else (range(count), values)
 
     def check_columns(self, table: Table) -> None:
@@ -482,8 +485,8 @@ def _show_all(profiles: list[ColumnProfile], batch: pa.RecordBatch, place: Place
     columns = batch.columns
 
     def show(first: int, last: int) -> None:
-        for j in range(first, last):
-            _show(profiles[j], columns[j], place)
+        for j in spread(profiles[first:last], columns[first:last]):
+            _show(profiles[first + j], columns[first + j], place)
 
     in_ranges(len(profiles), show, float(batch.num_rows * len(profiles)))
 

@@ -44,7 +44,7 @@ def gathered(batches: Iterator[TableBatch]) -> Iterator[TableBatch]:
 def _joined(batches: list[TableBatch]) -> TableBatch:
     if len(batches) == 1:
         return batches[0]
-    columns = pa.Table.from_batches([batch.columns for batch in batches]).combine_chunks().to_batches()[0]
+    columns = pa.Table.from_batches([batch.sieved().columns for batch in batches]).combine_chunks().to_batches()[0]
 
     def together(name: str) -> Any:
         parts = [getattr(batch, name) for batch in batches]
@@ -140,7 +140,7 @@ class EncodedTable(LazyRows):
     def numeric_batches(self) -> Iterator[RowBatch]:
         """All rows in order, encoded block by block."""
         start = 0
-        for batch in gathered(self.table.table_batches()):
+        for batch in gathered(self.table.loose_batches()):
             yield self.encoder.encode_batch(batch, start, self.table.place, fitting=self.fitting)
             start += batch.rows
 

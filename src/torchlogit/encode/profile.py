@@ -103,11 +103,15 @@ class Spread:
             shift = float(shifted.mean())
             shifted -= shift
             squares = float(np.square(shifted, out=shifted).sum())
-        total, gap = self.count + values.size, shift - self.shift
-        self.squares += squares + gap * gap * self.count * (values.size / total)
-        self.shift += gap * (values.size / total)
+        self.join(values.size, shift, squares, float(values.min()), float(values.max()))
+
+    def join(self, size: int, shift: float, squares: float, low: float, high: float) -> None:
+        """Add values of which these sums are known: from the origin to their mean, and about that."""
+        total, gap = self.count + size, shift - self.shift
+        self.squares += squares + gap * gap * self.count * (size / total)
+        self.shift += gap * (size / total)
         self.count = total
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
     @property
     def mean(self) -> float:
@@ -294,6 +298,19 @@ class ColumnProfile:
             self._add_strings(strings(column), start)
         else:
             raise TypeError(f"a column of type {kind}")
+
+    def settled(self, column: pa.Array) -> bool:
+        """Whether nothing but their spread is left to learn of numbers such as these, if all are finite."""
+        floats = pa.types.is_float64(column.type) or pa.types.is_float32(column.type)
+        numeric = self.wanted in (None, "numeric") and not self.categorical
+        return floats and numeric and not column.null_count and self.spread.count > 0 and not self.integers
+
+    def join(self, size: int, shift: float, squares: float, low: float, high: float) -> None:
+        """Learn from the next block of a settled column, of which these sums are known (`Spread.join`)."""
+        self.rows += size
+        self.number.good += size
+        self.running = False
+        self.spread.join(size, shift, squares, low, high)
 
     def _add_numbers(self, column: pa.Array, start: int) -> None:
         values, bad = numbers(column)

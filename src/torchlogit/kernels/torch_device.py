@@ -72,10 +72,10 @@ class TorchKernel:
         if last is not None and last[0] is block:
             return last[1]
         width, missing, dense = block.dense.shape[1], _missing(block), block.dense
-        framed = self._is_framed(0, width)
-        if framed or missing is not None or dense.dtype != self.dtype or dense.data_ptr() % _ALIGNMENT:
+        framed, converted = self._is_framed(0, width), dense.dtype != self.dtype
+        if framed or missing is not None or converted or dense.data_ptr() % _ALIGNMENT:
             # Only where every block is copied: the bits of a product depend on its width.
-            alone = framed and block.sparse is None and block.codes is None
+            alone = (framed or converted) and block.sparse is None and block.codes is None
             dense = self._taken(block.dense, block.rows, width + alone)
             columns = dense[:, :width]
             if framed:

@@ -69,6 +69,11 @@ def _arrow_errors(name: str, format: str) -> Iterator[None]:  # noqa: A002
             ) from None
 
 
+def _many_threads() -> bool:
+    """Whether columns are worth threads of their own: decoding has one, computing the others, and two are soon busy."""
+    return int(pa.cpu_count()) > 2
+
+
 def _rows_of(block_bytes: int, columns: int) -> int:
     """Rows of a block of about this many bytes, taking a value for 8."""
     return int(np.clip(8 * block_bytes // (8 * max(columns, 1)), 256, 1 << 17))
@@ -115,7 +120,8 @@ class ParquetFile:
         done = 0
         with _arrow_errors(self.name, "Parquet"), self._open(len(names)) as file:
             stored = [self._stored[name] for name in names]
-            for block in file.iter_batches(_rows_of(self._block_bytes, len(names)), columns=stored):
+            rows = _rows_of(self._block_bytes, len(names))
+            for block in file.iter_batches(rows, columns=stored, use_threads=_many_threads()):
                 decoded = [plain(block.column(name), kind) for name, kind in zip(stored, types, strict=True)]
                 done += block.num_rows
                 yield pa.RecordBatch.from_arrays(decoded, names=names), done / max(self._rows, 1)
@@ -139,7 +145,7 @@ class ParquetFile:
         with _arrow_errors(self.name, "Parquet"), self._open() as file:
             stored = [self._stored[name] for name in names]
             rows = _rows_of(self._block_bytes, len(names))
-            for block in file.iter_batches(rows, row_groups=wanted, columns=stored):
+            for block in file.iter_batches(rows, row_groups=wanted, columns=stored, use_threads=_many_threads()):
                 start, stop = max(first - row, 0), min(last - row, block.num_rows)
                 if start < stop:
                     part = block.slice(start, stop - start)
