@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from torchlogit.kernels.torch_device import symmetric_product
+from torchlogit.kernels.torch_device import add_upper, mirrored
 from torchlogit.objective import Objective
 from torchlogit.sources import Source, resident
 from torchlogit.threads import in_ranges, one_thread_each
@@ -142,10 +142,12 @@ class ClassCholesky:
                 for k in range(first, last):
                     chosen = here[k].nonzero()[:, 0]
                     part = rounded[chosen] * here[k, chosen, None]
-                    symmetric_product(part, part, blocks[k])
+                    add_upper(part, part, blocks[k])
 
             _shared_among_threads(blocks, add)
             start += rows.shape[0]
+        for block in blocks:
+            mirrored(block)
         return blocks
 
 

@@ -33,7 +33,7 @@ from torchlogit.threads import add_in_order, sweepers
 # Bytes of row curvatures that products at one point may keep.
 _KEPT_BYTES = 2**29
 # Elements of the blocks that a second derivative is made of: several pieces for every thread.
-_GRAM_BLOCK = 8_000_000
+_GRAM_BLOCK = 64_000_000
 # Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
 _WRITTEN_BLOCK = 2_000_000
 

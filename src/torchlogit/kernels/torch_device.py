@@ -297,6 +297,14 @@ class TorchKernel:
 
     def gram(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """The curvature, ``(M, K * (p + 1), K * (p + 1))``."""
+        total = self._upper_gram(block, theta, lanes)
+        if self.loss.outputs == 1 and total.gram is not None:
+            for own in total.gram:
+                mirrored(own)
+        return total
+
+    def _upper_gram(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
+        """Of one output, only what `add_upper` computes."""
         pieces = self._pieces(block, theta)
         if len(pieces) == 1 or block.device.type != "cpu":
             return added_up(self._gram_piece(piece, theta, lanes) for piece in pieces)
@@ -358,7 +366,7 @@ class TorchKernel:
         for m in range(points):
             if outer is None:
                 into = None if before is None or before.gram is None else before.gram[m]
-                grams.append(symmetric_product(design * bend[:, m], design, into))
+                grams.append(add_upper(design * bend[:, m], design, into))
                 continue
             share = None if weight is None else weight[:, m, None].sqrt()
             root = self._weighted(outer[:, m, None], share)[:, 0]
@@ -393,10 +401,10 @@ def _with_gram(a: RowStats, b: RowStats, gram: Tensor | None) -> RowStats:
     return replace(replace(a, gram=None) + replace(b, gram=None), gram=gram)
 
 
-def symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
-    """``left.T @ right``, known to be symmetric: of wide ones, little more than half is computed. In float64.
+def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
+    """``left.T @ right``, known to be symmetric, added to ``into`` or to zeros in float64.
 
-    With ``into`` it is added there.
+    Of wide ones little more than half is computed: `mirrored` fills in what is below the diagonal.
     """
     width = right.shape[1]
     if width < 2 * _STRIPE:
@@ -406,7 +414,16 @@ def symmetric_product(left: Tensor, right: Tensor, into: Tensor | None = None) -
     for start in range(0, width, _STRIPE):
         stop = min(start + _STRIPE, width)
         total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
-        total[stop:, start:stop] = total[start:stop, stop:].T
+    return total
+
+
+def mirrored(total: Tensor) -> Tensor:
+    """Sums of `add_upper`, ``(S, S)``, with all that they did not compute, in place."""
+    width = total.shape[0]
+    if width >= 2 * _STRIPE:
+        for start in range(0, width, _STRIPE):
+            stop = min(start + _STRIPE, width)
+            total[stop:, start:stop] = total[start:stop, stop:].T
     return total
 
 
