@@ -137,7 +137,8 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
     return Cost(
         learning=job.rows * (speed.label + learn),
         reading=reading,
-        passes=job.passes * own * speed.row_pass + again * reading,
+        # The next rows are read while the last ones are computed with.
+        passes=job.passes * max(own * speed.row_pass, reading if again else 0.0),
         exchanging=job.passes * exchange,
         measuring=measuring,
         fixed=speed.fixed,

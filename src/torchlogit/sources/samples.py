@@ -14,7 +14,7 @@ from torchlogit.errors import InputError
 from torchlogit.sources.files import detect_format, reading
 
 # Text: so many bytes. Parquet: so many numbers. Enough to leave a core's cache, and few enough to wait for.
-_TEXT_BYTES, _NUMBERS = 24 << 20, 8_000_000
+_TEXT_BYTES, _NUMBERS = 24 << 20, 24_000_000
 _LEAST_ROWS = 20_000
 # From so many places, evenly spread: files are often sorted.
 _PLACES = 8
