@@ -11,6 +11,8 @@ BANDWIDTH, LATENCY = 1.25e9, 1e-4
 _LABEL_BYTES = 26
 # Blocks on their way from file to memory, and libraries at work (benchmarks/scaling.py: 170 to 200 MB).
 _IN_FLIGHT = 180e6
+# Compiled loops, with what compiles them.
+_COMPILED = 120e6
 # Of the memory that a fit may take, what rows take whose rest stays in files: a sample, and what the sums over it need.
 _STREAMED = 0.8
 # Matrices of all coefficients by all that an exact step holds at a time.
@@ -40,6 +42,8 @@ class Job:
     budget : float, optional
         Bytes of memory of a process whose rows stay in their files, where every pass is a read of them; None where
         they are loaded.
+    compiled : bool, default=False
+        Whether the rows are swept by compiled loops.
     """
 
     rows: int
@@ -51,6 +55,7 @@ class Job:
     coefficients: int
     whole_hessian: bool
     budget: float | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,7 @@ def cost(job: Job, speed: Speed, processes: int) -> Cost:
         bytes_read=float(job.file_bytes) * (2 + again + bool(held_out)) * readers,
         pass_bytes=own * job.bytes_per_row,
         memory=_IN_FLIGHT
+        + job.compiled * _COMPILED
         + (loaded + labels if job.budget is None else max(loaded, labels))
         + (_MATRICES * 8.0 * job.coefficients**2 if job.whole_hessian else 0.0),
     )

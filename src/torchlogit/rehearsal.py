@@ -185,6 +185,7 @@ def rehearse(
         coefficients=loss.outputs * (source.features + 1),
         whole_hessian=plan.preconditioner == "Cholesky factor of the Hessian",
         budget=None if kept is None else memory,
+        compiled=plan.kernel == "numba",
     )
     speed = Speed(
         label=label_seconds / count,
