@@ -234,7 +234,7 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
             return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
                 "the Hessian fits, a subsample's is enough"
             )
-        once = LBFGS(HessianCholesky(rounded=True), tol, last_resort=last_resort, stage=1)
+        once = LBFGS(HessianCholesky(rounded=True, coarse=True), tol, last_resort=last_resort, stage=1)
         return LBFGS(CentredDiagonal(), tol, last_resort=once), (
             "the Hessian fits, and is built once its diagonal turns out not to be enough"
         )

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.bfloat16 import coarse_dtype
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.problem import RowStats
@@ -21,6 +22,10 @@ from torchlogit.sources import Source, communicator_of, resident
 _SAFE_PIVOT = 1e-11
 # The same for products that were formed in float32: half of its digits.
 _SAFE_PIVOT_FLOAT32 = 1e-4
+# And in bfloat16, of which a few per cent are noise.
+_SAFE_PIVOT_BFLOAT16 = 0.05
+# Columns from which a product in bfloat16 is worth its conversion.
+_COARSE_COLUMNS = 512
 # How much smaller the curvature may be at a point near the one where it was built.
 _NEARBY = 2.0
 # Floating-point operations that a QR of the weighted rows may cost before the eigenvalues of the Gram matrix must do.
@@ -159,7 +164,8 @@ class _Factor:
     def solve(self, gradient: Tensor) -> Tensor:
         scaled = gradient / self.scale
         if self.cholesky is not None:
-            solved = torch.cholesky_solve(scaled.unsqueeze(1), self.cholesky).squeeze(1)
+            column = scaled.to(self.cholesky.dtype).unsqueeze(1)
+            solved = torch.cholesky_solve(column, self.cholesky).squeeze(1)
         else:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
@@ -212,10 +218,13 @@ class HessianCholesky:
         Rows to use; None means the objective's own.
     rounded : bool, default=False
         Whether products in float32 will do, as they always do for a sample.
+    coarse : bool, default=False
+        Whether those in bfloat16 will do, if columns are far from collinear; there is no bound then.
     """
 
     sample: Source | None = None
     rounded: bool = False
+    coarse: bool = False
     name: str = "Cholesky factor of the Hessian"
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> HessianInverse:
@@ -223,6 +232,10 @@ class HessianCholesky:
         rows = objective if self.sample is None else objective.on(self.sample)
         if self.sample is None and not self.rounded:
             return HessianInverse(_factors(rows, u, lanes), exact=True)
+        if self.coarse and coarse_dtype() != torch.float32 and rows.width >= _COARSE_COLUMNS and rows.outputs == 1:
+            factors = _rounded_factors(rows, u, lanes, coarse_dtype())
+            if factors is not None:
+                return HessianInverse(factors, exact=False)
         factors, bound = _rounded_factors(rows, u, lanes) or _factors(rows, u, lanes), None
         if self.sample is not None:
             factors = tuple(factor.revealed() for factor in factors)
@@ -276,17 +289,26 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
     return tuple(factors)
 
 
-def _rounded_factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...] | None:
-    """From products in float32, at half the cost; None where that loses digits that count."""
-    return _rounded_cholesky(rows, rows.on(rows.source, _rounded_kernel(rows)).hessian(u, lanes))
+def _rounded_factors(
+    rows: Objective, u: Tensor, lanes: Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[_Factor, ...] | None:
+    """From products in float32 or less, at half the cost; None where that loses digits that count."""
+    return _rounded_cholesky(rows, rows.on(rows.source, _rounded_kernel(rows, dtype)).hessian(u, lanes), dtype)
 
 
-def _rounded_kernel(rows: Objective) -> TorchKernel:
-    return TorchKernel(rows.kernel.loss, rows.moments.frame(rows.fit_intercept), torch.float32)
+def _rounded_kernel(rows: Objective, dtype: torch.dtype = torch.float32) -> TorchKernel:
+    return TorchKernel(rows.kernel.loss, rows.moments.frame(rows.fit_intercept), torch.float32, dtype)
 
 
-def _rounded_cholesky(rows: Objective, hessians: Tensor) -> tuple[_Factor, ...] | None:
-    factors = [_cholesky(_unlock(hessian, rows.outputs), _SAFE_PIVOT_FLOAT32) for hessian in hessians]
+def _rounded_cholesky(
+    rows: Objective, hessians: Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[_Factor, ...] | None:
+    coarse = dtype != torch.float32
+    least = _SAFE_PIVOT_BFLOAT16 if coarse else _SAFE_PIVOT_FLOAT32
+    factors = [
+        _cholesky(_unlock(hessian, rows.outputs), least, torch.float32 if coarse else torch.float64)
+        for hessian in hessians
+    ]
     known = tuple(factor for factor in factors if factor is not None)
     return known if len(known) == len(factors) else None
 
@@ -320,9 +342,11 @@ def _unlock(hessian: Tensor, outputs: int) -> Tensor:
     return hessian
 
 
-def _cholesky(hessian: Tensor, least: float = _SAFE_PIVOT) -> _Factor | None:
+def _cholesky(
+    hessian: Tensor, least: float = _SAFE_PIVOT, dtype: torch.dtype = torch.float64
+) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
-    factor, failed = torch.linalg.cholesky_ex(hessian / scale / scale[:, None])
+    factor, failed = torch.linalg.cholesky_ex((hessian / scale / scale[:, None]).to(dtype))
     if int(failed) or not float(factor.diagonal().amin()) ** 2 > least:
         return None
     return _Factor(scale, cholesky=factor)

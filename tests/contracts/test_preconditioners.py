@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, ROUNDED, classification, objective_from
+from torchlogit import LogisticRegression, preconditioners
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, PassingHessian
 
@@ -175,3 +176,41 @@ def test_the_hessian_of_one_read_with_the_gradient(rng, classes, fit_intercept):
     visible = _projector(objective, u.shape)
     P, wanted = visible @ P @ visible, visible @ wanted @ visible
     torch.testing.assert_close(P, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_coarse_products_shape_steps_and_prove_nothing(rng, native, monkeypatch):
+    """In bfloat16 the inverse is right to a few per cent, without a bound; collinear columns fall back to float32."""
+    monkeypatch.setattr(preconditioners, "coarse_dtype", lambda: torch.bfloat16 if native else torch.float32)
+    X = rng.normal(size=(3000, 520)) * 10.0 ** rng.uniform(-2, 2, 520)
+    X[:, 1:] += 0.3 * X[:, :1] / X[:, :1].std() * X.std(0)[1:]
+    y = (rng.random(3000) < 0.3).astype(int)
+    objective = objective_from(X, y, 1e-2)
+    u, lanes = _at(rng, objective, 0.02)
+    hessian = objective.hessian(u, lanes)[0]
+    inverse = HessianCholesky(rounded=True, coarse=True).build(objective, u, lanes)
+    assert (inverse.bound is None) == native
+    assert not inverse.exact
+    gradient = torch.from_numpy(rng.normal(size=tuple(u.shape)))
+    wanted = torch.linalg.solve(hessian, gradient.reshape(-1))
+    error = (inverse.solve(gradient).reshape(-1) - wanted).norm() / wanted.norm()
+    assert (1e-5 if native else 0.0) < float(error) < (0.05 if native else 1e-4)
+
+    X[:, 5] = X[:, 4] + 0.05 * X[:, 4].std() * rng.normal(size=3000)
+    objective = objective_from(X, y, 1e-4)
+    assert HessianCholesky(rounded=True, coarse=True).build(objective, u, lanes).bound is not None
+
+
+def test_coarse_products_leave_the_optimum_where_it_is(rng, monkeypatch):
+    """Same coefficients, whatever the processor: they only shape the steps."""
+    X = rng.normal(size=(6000, 600))
+    X[:, 1:] = 0.6 * X[:, :-1] + 0.8 * X[:, 1:]
+    y = (rng.random(6000) < 1 / (1 + np.exp(-3 * X @ rng.normal(size=600) / 600**0.5))).astype(int)
+    found, asked = [], []
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(preconditioners, "coarse_dtype", lambda dtype=dtype: asked.append(dtype) or dtype)
+        model = LogisticRegression(tol=1e-10).fit(X, y)
+        assert model.converged_
+        found.append(model)
+    assert set(asked) == {torch.bfloat16, torch.float32}  # the diagonal was not enough
+    np.testing.assert_allclose(found[0].coef_, found[1].coef_, rtol=0, atol=1e-8)

@@ -39,12 +39,20 @@ class TorchKernel:
         Coordinates in which the columns are seen, ``(p,)`` each.
     dtype : torch.dtype, default=torch.float64
         Of the products within a block.
+    gram_dtype : torch.dtype, optional
+        Of the factors of `gram`, for one output; None for ``dtype``.
     """
 
     block_rows: int | None = None
 
-    def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
-        self.loss, self.frame, self.dtype = loss, frame, dtype
+    def __init__(
+        self,
+        loss: Loss,
+        frame: Frame,
+        dtype: torch.dtype = torch.float64,
+        gram_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.loss, self.frame, self.dtype, self.gram_dtype = loss, frame, dtype, gram_dtype or dtype
         self._framed: dict[tuple[int, int], bool] = {}
         self._rounded: TorchKernel | None = None
         self._room = threading.local()
@@ -366,7 +374,10 @@ class TorchKernel:
         for m in range(points):
             if outer is None:
                 into = None if before is None or before.gram is None else before.gram[m]
-                grams.append(add_upper(design * bend[:, m], design, into))
+                left, right = design * bend[:, m], design
+                if self.gram_dtype != self.dtype:  # the same factor twice: what is rounded stays symmetric
+                    left = right = (design * bend[:, m].sqrt()).to(self.gram_dtype)
+                grams.append(add_upper(left, right, into))
                 continue
             share = None if weight is None else weight[:, m, None].sqrt()
             root = self._weighted(outer[:, m, None], share)[:, 0]
