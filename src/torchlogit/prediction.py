@@ -22,7 +22,7 @@ from torchlogit.threads import in_ranges
 
 _CHUNK_ELEMENTS = 262_144
 # Rows whose logits and exponentials stay in the cache.
-_CACHED_ROWS = 8_192
+_CACHED_ROWS = 32_768
 # Elements of a product that an exponential takes as long as.
 _EXPONENTIALS = 16
 
