@@ -26,6 +26,7 @@ from torchlogit.table import LISTED, Skipped, Table, TableBatch, between
 # Blocks that are decoded before they are asked for, at most.
 _AHEAD = 2
 
+
 @dataclass(frozen=True)
 class Roles:
     """Which columns are not features."""

@@ -232,10 +232,10 @@ class HessianCholesky:
         rows = objective if self.sample is None else objective.on(self.sample)
         if self.sample is None and not self.rounded:
             return HessianInverse(_factors(rows, u, lanes), exact=True)
-        if self.coarse and coarse_dtype() != torch.float32 and rows.width >= _COARSE_COLUMNS and rows.outputs == 1:
-            factors = _rounded_factors(rows, u, lanes, coarse_dtype())
-            if factors is not None:
-                return HessianInverse(factors, exact=False)
+        if self.coarse and _coarse_pays(rows):
+            coarse = _rounded_factors(rows, u, lanes, coarse_dtype())
+            if coarse is not None:
+                return HessianInverse(coarse, exact=False)
         factors, bound = _rounded_factors(rows, u, lanes) or _factors(rows, u, lanes), None
         if self.sample is not None:
             factors = tuple(factor.revealed() for factor in factors)
@@ -272,6 +272,12 @@ class PassingHessian:
         if factors is None:
             return evaluation, self.build(objective, u, lanes)
         return evaluation, HessianInverse(factors, exact=False, bound=_NEARBY)
+
+
+def _coarse_pays(rows: Objective) -> bool:
+    """Whether bfloat16 is faster here; several processes, whose processors may differ, must all do the same."""
+    alone = communicator_of(rows.source).world == 1
+    return alone and rows.outputs == 1 and rows.width >= _COARSE_COLUMNS and coarse_dtype() != torch.float32
 
 
 def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
