@@ -11,6 +11,7 @@ import gc
 import math
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -50,6 +51,15 @@ def pin(threads: int) -> None:
     """The number of threads of this process and its children. Before the libraries are loaded: they read it once."""
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
+
+
+def restore_threads(threads: int) -> None:
+    """The number of threads again, in every library: Snap ML leaves OpenMP with one, for whoever comes next."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -96,6 +106,7 @@ class Desk:
         chosen.arrange(problem, setting)
         self.model = None
         gc.collect()
+        restore_threads(problem.threads)
         start = time.perf_counter()
         for _ in range(number):
             self.model = chosen.fit(problem, **setting)
@@ -127,6 +138,7 @@ class Desk:
     def predict(self, peer: str, number: int = 1) -> float:
         """Seconds a call."""
         gc.collect()
+        restore_threads(self.problem.threads)
         call = self.calls[peer]
         start = time.perf_counter()
         for _ in range(number):
