@@ -32,8 +32,13 @@ def memory_budget() -> int:
 
     Processes that a launcher has started on the same machine have equal shares of it (``LOCAL_WORLD_SIZE``).
     """
+    return available_memory() // 2 // processes_here()
+
+
+def processes_here() -> int:
+    """How many processes a launcher has started on this machine (``LOCAL_WORLD_SIZE``), this one among them."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return available_memory() // 2 // max(int(processes) if processes.isdigit() else 1, 1)
+    return max(int(processes) if processes.isdigit() else 1, 1)
 
 
 def _machine() -> int:

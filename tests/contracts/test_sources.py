@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ import torch
 from contracts.sources import SOURCES, make_table
 from torchlogit.kernels import ReferenceKernel, TorchKernel
 from torchlogit.losses import Binomial
-from torchlogit.problem import Frame
+from torchlogit.problem import Block, Frame
 from torchlogit.sampling import row_uniforms
+from torchlogit.sources import block_cache
 
 SIZES = (None, 1, 7, 64, 10_000)
 
@@ -130,3 +133,19 @@ class TestRowUniforms:
         whole = row_uniforms(7, 3, 0, 1000)
         pieces = [row_uniforms(7, 3, a, b) for a, b in ((0, 1), (1, 500), (500, 1000))]
         np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+def test_processes_of_a_machine_share_its_disk(monkeypatch, tmp_path):
+    """Without a limit, the caches of all of them take half of what is free."""
+    free = 8 << 20
+    monkeypatch.setattr(block_cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    for processes, share in ((None, free // 2), ("4", free // 8)):
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        if processes:
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        block = Block(torch.zeros(1000, dtype=torch.int64), dense=torch.zeros(1000, 64, dtype=torch.float64))
+        cache = block_cache.BlockCache(None, str(tmp_path))
+        added = 0
+        while cache.add(block):
+            added += 1
+        assert share - 2 * block.nbytes < added * block.nbytes <= share

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.available import processes_here
 from torchlogit.errors import InputError
 from torchlogit.problem import Block, CodedColumns, SparseRows
 
@@ -43,7 +44,7 @@ class BlockCache:
     Parameters
     ----------
     limit : int, optional
-        Bytes it may take; None is half of what is free in the folder.
+        Bytes it may take; None is half of what is free in the folder, shared by the processes of this machine.
     folder : str, optional
         Where; None is the system's folder for such files.
     """
@@ -51,7 +52,8 @@ class BlockCache:
     def __init__(self, limit: int | None, folder: str | None = None) -> None:
         self._folder = folder or tempfile.gettempdir()
         try:
-            self._limit = shutil.disk_usage(self._folder).free // 2 if limit is None else limit
+            half = shutil.disk_usage(self._folder).free // 2
+            self._limit = half // processes_here() if limit is None else limit
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 -- closed by close()
         except OSError as error:
             raise self._unwritable(error) from None
