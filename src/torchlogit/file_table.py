@@ -155,20 +155,21 @@ class FileTable(Table):
         total, before, counts = max(sum(file.size for file in self._files), 1), 0, []
         # columns must be named to be read, so one is read where only the rows count
         wanted = list(dict.fromkeys(names)) or self._schema.names[:1]
-        for number, file in enumerate(self._files):
-            start = seen = 0
-            self._stamps.check(number)
-            for whole, share in ahead(partial(file.batches, wanted), _AHEAD):
-                batch = self._good(whole, number, seen)
-                seen += whole.num_rows
-                if batch.num_rows:
-                    yield number, start, self._typed(batch)
-                start += batch.num_rows
-                if self.listener is not None:
-                    self.listener(min((before + share * file.size) / total, 1.0))
-            self._stamps.check(number)
-            before += file.size
-            counts.append(start)
+        start = seen = 0
+        for number, whole, share in ahead(partial(self._decoded, wanted), _AHEAD):
+            file = self._files[number]
+            if whole is None:
+                before += file.size
+                counts.append(start)
+                start = seen = 0
+                continue
+            batch = self._good(whole, number, seen)
+            seen += whole.num_rows
+            if batch.num_rows:
+                yield number, start, self._typed(batch)
+            start += batch.num_rows
+            if self.listener is not None:
+                self.listener(min((before + share * file.size) / total, 1.0))
         if self._counts is not None and tuple(counts) != self._counts:
             other = next(i for i, (now, then) in enumerate(zip(counts, self._counts, strict=True)) if now != then)
             raise changed(self._files[other].name)
@@ -177,6 +178,15 @@ class FileTable(Table):
             raise InputError(f"{self._files[0].name} has no rows of data; check the file")
         if self.listener is not None:
             self.listener(1.0)
+
+    def _decoded(self, wanted: list[str]) -> Iterator[tuple[int, pa.RecordBatch | None, float]]:
+        """The files' blocks with the number of the file and the share of it that is done; None at a file's end."""
+        for number, file in enumerate(self._files):
+            self._stamps.check(number)
+            for whole, share in file.batches(wanted):
+                yield number, whole, share
+            self._stamps.check(number)
+            yield number, None, 1.0
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.schema.equals(self._schema) or self._format == "CSV":
@@ -328,19 +338,22 @@ class FileTable(Table):
 
     def _read_between(self, first: int, last: int) -> Iterator[tuple[int, int, pa.RecordBatch]]:
         self.n_rows()
-        before, done = 0, first
-        for number, (file, count) in enumerate(zip(self._files, self._counts or (), strict=True)):
-            assert isinstance(file, ParquetFile)
-            for start, batch in ahead(
-                partial(file.batches_between, self._wanted, first - before, last - before), _AHEAD
-            ):
-                yield number, start, self._typed(batch)
-                done += batch.num_rows
-                if self.listener is not None:
-                    self.listener((done - first) / max(last - first, 1))
-            before += count
+        done = first
+        for number, start, batch in ahead(partial(self._decoded_between, first, last), _AHEAD):
+            yield number, start, self._typed(batch)
+            done += batch.num_rows
+            if self.listener is not None:
+                self.listener((done - first) / max(last - first, 1))
         if done != max(last, first):
             raise changed(self._files[0].name)
+
+    def _decoded_between(self, first: int, last: int) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        before = 0
+        for number, (file, count) in enumerate(zip(self._files, self._counts or (), strict=True)):
+            assert isinstance(file, ParquetFile)
+            for start, batch in file.batches_between(self._wanted, first - before, last - before):
+                yield number, start, batch
+            before += count
 
     def numeric_batches_between(self, first: int, last: int) -> Iterator[RowBatch]:
         """The same as numbers."""

@@ -321,3 +321,20 @@ def test_scores_and_predictions_of_a_model_that_was_streamed(path):
     model = make_pipeline(TableEncoder(), LogisticRegression()).fit(table)
     frame = pd.read_parquet(path)
     assert model.score(table) == model.score(frame.drop(columns="y"), frame["y"])
+
+
+def test_a_folder_of_many_files_has_one_thread_that_decodes(tmp_path, monkeypatch):
+    """A thread for each file would take longer than small files do."""
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread))[1])
+    for i in range(40):
+        columns = {"x": pa.array(np.arange(5.0) + i), "y": pa.array(np.arange(5) % 2)}
+        pq.write_table(pa.table(columns), tmp_path / f"{i:02d}.parquet")
+    table = scan(str(tmp_path), target="y")
+    table.labels()
+    started.clear()
+    batches = list(table.table_batches())
+    assert [batch.file for batch in batches] == list(range(40))
+    assert sum(batch.rows for batch in batches) == 200
+    assert started.count("torchlogit-reader") == 1
