@@ -107,6 +107,8 @@ def test_chapter_1_a_line_and_points_of_ones_own(page):
     slid(page, "shift-1", ["ArrowLeft"] * 4)
     check()
     mine = [slid(page, "x1-1", ["ArrowRight"] * 3), slid(page, "x2-1", ["ArrowLeft"] * 2)]
+    # One change at a time, each when the one before is seen: the page may lose one that comes while others are under way.
+    page.locator(f'circle[data-point="{mine[0]:g},{mine[1]:g},1"]').wait_for()
     choose(page, "label-1", "orange")
     page.locator(f'circle[data-point="{mine[0]:g},{mine[1]:g},0"]').wait_for()
     press(page, "add-1")
@@ -136,6 +138,7 @@ def test_chapter_2_loss_and_slopes(page):
     slid(page, "b-2", ["ArrowLeft"] * 23)
     check()
     mine = slid(page, "x-2", ["ArrowLeft"] * 30)
+    page.locator(f'circle[data-point="{mine:g},0,0"]').wait_for()
     choose(page, "passed-2", "passed")
     page.locator(f'circle[data-point="{mine:g},1,1"]').wait_for()
     press(page, "add-2")
