@@ -107,7 +107,7 @@ def test_chapter_1_a_line_and_points_of_ones_own(page):
     slid(page, "shift-1", ["ArrowLeft"] * 4)
     check()
     mine = [slid(page, "x1-1", ["ArrowRight"] * 3), slid(page, "x2-1", ["ArrowLeft"] * 2)]
-    # One change at a time, each when the one before is seen: the page may lose one that comes while others are under way.
+    # One change at a time, each when the one before is seen: the page may lose one that comes during others.
     page.locator(f'circle[data-point="{mine[0]:g},{mine[1]:g},1"]').wait_for()
     choose(page, "label-1", "orange")
     page.locator(f'circle[data-point="{mine[0]:g},{mine[1]:g},0"]').wait_for()
