@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from torchlogit.encode.columns import Encoding, Numeric
-from torchlogit.encode.profile import ColumnProfile
+from torchlogit.encode.profile import ColumnProfile, sums_about
 
 # Values standardised at a time: they stay in a core's cache.
 _PIECE = 1 << 16
@@ -37,16 +37,11 @@ def spread(profiles: Sequence[ColumnProfile], columns: Sequence[pa.Array]) -> li
         values = np.empty((len(together), len(columns[0])))
         for own, j in zip(values, together, strict=True):
             own[:] = columns[j].to_numpy()
-        low, high = values.min(1), values.max(1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values -= np.array([[profiles[j].spread.origin] for j in together])
-            shift = values.mean(1)
-            values -= shift[:, None]
-            squares = np.square(values, out=values).sum(1)
-        sums = zip(shift.tolist(), squares.tolist(), low.tolist(), high.tolist(), strict=True)
-        for j, own_sums in zip(together, sums, strict=True):
-            if math.isfinite(own_sums[2]) and math.isfinite(own_sums[3]):
-                profiles[j].join(len(columns[0]), *own_sums)
+        origins = np.array([[profiles[j].spread.origin] for j in together])
+        figures = [part.tolist() for part in sums_about(values, origins, room=values)]
+        for j, shift, squares, low, high in zip(together, *figures, strict=True):
+            if math.isfinite(low) and math.isfinite(high):
+                profiles[j].join(len(columns[0]), shift, squares, low, high)
                 left.discard(j)
     return sorted(left)
 

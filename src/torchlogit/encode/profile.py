@@ -81,6 +81,17 @@ def not_missing(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~gone] if gone.any() else values
 
 
+def sums_about(values: NDArray[np.float64], origin: Any, room: NDArray[np.float64] | None = None) -> tuple[Any, ...]:
+    """What `Spread.join` wants of finite ``(n,)`` or ``(columns, n)`` values; ``room`` may be the values' own."""
+    low, high = values.min(-1), values.max(-1)
+    with np.errstate(over="ignore", invalid="ignore"):  # 1e308 and -1e308: `Spread.representable` says it
+        shifted = np.subtract(values, origin, out=room)
+        shift = shifted.mean(-1)
+        shifted -= shift[..., None]
+        squares = np.square(shifted, out=shifted).sum(-1)
+    return shift, squares, low, high
+
+
 @dataclass(slots=True)
 class Spread:
     """Count, mean and standard deviation in one pass (pairwise update of Chan, Golub and LeVeque, 1979)."""
@@ -98,12 +109,7 @@ class Spread:
             return
         if not self.count:
             self.origin = float(np.partition(values, values.size // 2)[values.size // 2])
-        with np.errstate(over="ignore", invalid="ignore"):  # 1e308 and -1e308: `representable` says it
-            shifted = values - self.origin
-            shift = float(shifted.mean())
-            shifted -= shift
-            squares = float(np.square(shifted, out=shifted).sum())
-        self.join(values.size, shift, squares, float(values.min()), float(values.max()))
+        self.join(values.size, *(float(figure) for figure in sums_about(values, self.origin)))
 
     def join(self, size: int, shift: float, squares: float, low: float, high: float) -> None:
         """Add values of which these sums are known: from the origin to their mean, and about that."""
