@@ -7,7 +7,8 @@
 1. The optimum of a smaller problem, on the device and on the CPU: the largest difference of a probability.
 2. The kernels of two classes against the reference, row by row on the CPU: the largest relative differences, at
    extremes too, and whether a second run gives the same bits. A fit whose rows leave the device nowhere.
-3. One gradient of 10,000,000 x 100 float32, against a copy of the same bytes within the device.
+3. One gradient of 10,000,000 x 100 float32, against a copy of the same bytes within the device; what rounding in
+   float32 products leaves of it; a whole fit of those rows.
 4. 1,281,167 x 768 float32 with 1,000 classes to torchlogit's certificate; a judge written out here checks it.
 """
 
@@ -196,15 +197,20 @@ def kernels(device: Any, options: argparse.Namespace) -> list[str]:
                 for dtype in (torch.float32, torch.float64):
                     kernel, point = KERNELS[name](Binomial(), frame.to(device), dtype), theta.to(device)
                     left = name == "triton" and not kernel._takes(there, point)
-                    runs = [kernel.value_gradient(there, point) for _ in range(2)]
-                    product = kernel.curvature_product(there, point, point.flip(0)).product
                     fields = ("loss", "gradient", "margin")
-                    pairs = [(getattr(runs[0], field), getattr(truth, field)) for field in fields]
+                    # Both points together, then each alone: these are other loops.
+                    runs = [[kernel.value_gradient(there, at) for at in (point, *point.split(1))] for _ in range(2)]
+                    product = kernel.curvature_product(there, point, point.flip(0)).product
                     apart = [
-                        float((mine.cpu() - own).abs().max() / own.abs().max().clamp(min=1e-300))
-                        for mine, own in [*pairs, (product, truth.product)]
+                        max(
+                            _apart(getattr(run, field), getattr(truth, field)[part])
+                            for run, part in zip(runs[0], (slice(None), slice(1), slice(1, 2)), strict=True)
+                        )
+                        for field in fields
                     ]
-                    same = all(torch.equal(*(getattr(run, field) for run in runs)) for field in fields)
+                    apart.append(_apart(product, truth.product))
+                    twice = [(getattr(a, field), getattr(b, field)) for a, b in zip(*runs, strict=True) for field in fields]
+                    same = all(torch.equal(*pair) for pair in twice)
                     found.append(
                         f"| {rows} x {columns} {str(stored).removeprefix('torch.')}, reach {reach:g} "
                         f"| {'triton, which left them to torch' if left else name} "
@@ -212,6 +218,11 @@ def kernels(device: Any, options: argparse.Namespace) -> list[str]:
                         f"| {'yes' if same else 'NO'} |"
                     )
     return [*found, "", *copies(device, options)]
+
+
+def _apart(mine: Any, truth: Any) -> float:
+    """The largest difference, over the largest number."""
+    return float((mine.cpu() - truth).abs().max() / truth.abs().max().clamp(min=1e-300))
 
 
 def copies(device: Any, options: argparse.Namespace) -> list[str]:
@@ -239,6 +250,7 @@ def bandwidth(device: Any, options: argparse.Namespace) -> list[str]:
     import torch
 
     from torchlogit import LogisticRegression
+    from torchlogit.kernels import KERNELS
     from torchlogit.preparation import prepare
 
     X, y = binary(max(1000, int(10_000_000 * options.scale)), 100, device)
@@ -251,6 +263,16 @@ def bandwidth(device: Any, options: argparse.Namespace) -> list[str]:
             device, lambda: objective.value_gradient(point, objective.all_lanes()), options.repeats
         )
     above = peak(device)
+    with torch.no_grad():
+        exact = objective.on(objective.source, KERNELS["torch"](objective.kernel.loss, objective.kernel.frame))
+        mine, truth = (own.value_gradient(point, own.all_lanes()) for own in (objective, exact))
+    off = float((mine.gradient - truth.gradient).abs().max()), float((mine.value - truth.value).abs().max())
+    fits = []
+    for _ in range(3):
+        start = settled(device)
+        fitted = LogisticRegression(C=options.C, tol=options.tol).fit(X, y)
+        fits.append(settled(device) - start)
+    judgement = judged(X, y, options.C, fitted.coef_, fitted.intercept_)
     copy = torch.empty_like(X)
     copying = median_seconds(device, lambda: copy.copy_(X), options.repeats)
     reading = median_seconds(device, X.sum, options.repeats)
@@ -267,6 +289,11 @@ def bandwidth(device: Any, options: argparse.Namespace) -> list[str]:
         "",
         f"X once in the time of a gradient is {size / seconds / (2 * size / copying) * 100:.0f} % of the copy's speed"
         + ("." if above is None else f"; a gradient takes {(above - held) / 1e6:,.0f} MB above what is held."),
+        f"Against float64 products the gradient of the mean loss is off by {off[0]:.1e}, its value by {off[1]:.1e}.",
+        "",
+        f"A fit of these rows (tol={options.tol:g}): {statistics.median(fits):.3f} s, median of {len(fits)}, "
+        f"{fitted.trace_[-1]['passes']:.1f} passes; {fitted.status_} The judge says: gradient {judgement[2]:.1e} in "
+        f"standardised units (torchlogit: {fitted.kkt_:.1e}).",
     ]
 
 

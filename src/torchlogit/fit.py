@@ -13,7 +13,7 @@ from torchlogit.drive import Outcome, Run, iterate
 from torchlogit.errors import InputError
 from torchlogit.journal import NoJournal
 from torchlogit.keeping import Keeper, Progress
-from torchlogit.kernels import KERNELS
+from torchlogit.kernels import kernel_of
 from torchlogit.losses import Loss
 from torchlogit.moments import Moments, column_moments, find_non_finite
 from torchlogit.objective import Effort, Objective
@@ -97,7 +97,8 @@ class Fit:
             name, reason = kernel_for(source, problem.loss, len(problem.penalties))
         self._threads = sparing_threads(source, problem.loss.outputs, compiled=name == "numba")
         moments = self._moments(compiled=name == "numba") if known is None else known.moments
-        kernel = KERNELS[name](problem.loss, moments.kernel_frame(problem.fit_intercept, source))
+        frame = moments.kernel_frame(problem.fit_intercept, source)
+        kernel = kernel_of(name, problem.loss, frame, source.dtype, source.rows, options.tol)
         self.objective = Objective(
             source,
             kernel,

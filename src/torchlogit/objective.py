@@ -30,8 +30,8 @@ from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Shard, Source, communicator_of
 from torchlogit.threads import add_in_order, sweepers
 
-# Bytes of row curvatures that products at one point may keep.
-_KEPT_BYTES = 2**29
+# Bytes of row curvatures that products at one point may keep; of a device's own memory, this share.
+_KEPT_BYTES, _KEPT_SHARE = 2**29, 1 / 8
 # Elements of the blocks that a second derivative is made of: several pieces for every thread.
 _GRAM_BLOCK = 64_000_000
 # Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
@@ -355,7 +355,7 @@ class Objective:
         # A shard's absent row stands where it has none, or where a read has failed: no curvature is kept for it.
         absent = self.source.absent if isinstance(self.source, Shard) else None
         kept: dict[int, tuple[Tensor, ...]] | None = None
-        if 8 * self.source.rows * u.shape[0] * (self.outputs + 1) <= _KEPT_BYTES:
+        if self.source.rows * u.shape[0] * (kernel.dtype.itemsize * self.outputs + 8) <= _most_kept(u.device):
             kept = {}
 
         def product(direction: Tensor) -> Tensor:
@@ -533,6 +533,13 @@ class Objective:
                 return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
             before += block.rows
         raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _most_kept(device: torch.device) -> float:
+    """Bytes of row curvatures that may be kept there."""
+    if device.type != "cuda":
+        return _KEPT_BYTES
+    return max(_KEPT_BYTES, _KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
 
 
 def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from contracts.problems import block_of, objective_from
-from torchlogit.kernels import KERNELS, ReferenceKernel, TorchKernel, triton_cuda
+from torchlogit.kernels import KERNELS, ReferenceKernel, TorchKernel, kernel_of, triton_cuda
 from torchlogit.losses import Binomial, Multinomial
 from torchlogit.problem import Block, Frame
 
@@ -36,11 +36,61 @@ def _never(*_arguments, **_named):
     raise AssertionError("these rows were left to the torch kernel")
 
 
-@pytest.mark.parametrize("shape", [(512, 2048, 64), (2, 64, 8)], ids=["one tile", "many tiles"])
+@pytest.mark.parametrize("columns", [1, 5, 8, 17, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rows_that_fit_the_registers(rng, monkeypatch, columns, dtype):
+    """One to four tiles of columns, whole ones or not, more rows than the programs take at once."""
+    monkeypatch.setattr(triton_cuda, "_HELD_PROGRAMS", 2)
+    monkeypatch.setattr(triton_cuda, "_LINE_BYTES", 8 * dtype.itemsize)
+    block, theta, frame, lanes = _problem(rng, 100, columns, dtype=dtype)
+    expected = ReferenceKernel(Binomial(), frame).value_gradient(block, theta[:1], lanes[:1])
+    monkeypatch.setattr(TorchKernel, "value_gradient", _never)
+    for precision, close in ((torch.float64, 1e-12), (torch.float32, 3e-6)):
+        kernel = triton_cuda.TritonKernel(Binomial(), frame, sweep_dtype=precision)
+        held = precision.itemsize <= dtype.itemsize
+        shape = triton_cuda.Shape.of(block.dense, 1, precision)
+        assert shape.strips == (-(-columns // 8) if held else 0)
+        assert shape.vector == (16 // dtype.itemsize if columns % 8 == 0 else 1)
+        swept = kernel.value_gradient(block, theta[:1], lanes[:1])
+        for field in FIELDS:
+            mine, wanted = getattr(swept, field), getattr(expected, field)
+            torch.testing.assert_close(mine, wanted, rtol=close, atol=close * float(wanted.abs().max()))
+
+
+def test_rounding_in_float32_products_averages_out(rng):
+    """Of sums of n rows at most some 1e-7 times their root is left; a device's fused products do better."""
+    dense = torch.from_numpy(rng.normal(size=(3000, 4))).float()
+    block, frame = Block(torch.from_numpy(rng.integers(0, 2, 3000)), dense=dense), Frame(
+        torch.zeros(4).double(), torch.ones(4).double()
+    )  # fmt: skip
+    theta = torch.tensor([[[1 + 2e-8, -1 + 3e-8, 1 / 3, 1e-8, 0.5]]], dtype=torch.float64)
+    kernel = triton_cuda.TritonKernel(Binomial(), frame, sweep_dtype=torch.float32)
+    swept = kernel.value_gradient(block, theta)
+    expected = ReferenceKernel(Binomial(), frame).value_gradient(block, theta)
+    torch.testing.assert_close(swept.gradient / 3000, expected.gradient / 3000, rtol=0, atol=1e-8)
+    torch.testing.assert_close(swept.loss, expected.loss, rtol=3e-8, atol=0)
+    assert kernel.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "tol", "expected"),
+    [
+        (torch.float32, 1_000_000, 1e-6, torch.float32),
+        (torch.float32, 1_000_000, 1e-9, torch.float64),
+        (torch.float32, 1_000, 1e-6, torch.float64),
+        (torch.float64, 1_000_000, 1e-6, torch.float64),
+    ],
+)
+def test_products_are_as_precise_as_the_certificate_needs(dtype, rows, tol, expected):
+    frame = Frame(torch.zeros(1).double(), torch.ones(1).double())
+    assert kernel_of("triton", Binomial(), frame, dtype, rows, tol).sweep_dtype == expected
+
+
+@pytest.mark.parametrize("shape", [(4096, 32, 128), (2, 8, 32)], ids=["one tile", "many tiles"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_loops_themselves_agree_with_the_reference(rng, monkeypatch, shape, dtype):
     """Programs that take chunk after chunk, rows of more columns than a tile has."""
-    for name, value in zip(("_PROGRAMS", "_TILE", "_LONGEST_CHUNK"), shape, strict=True):
+    for name, value in zip(("_PROGRAMS", "_CHUNK", "_LINE_BYTES"), shape, strict=True):
         monkeypatch.setattr(triton_cuda, name, value)
     block, theta, frame, lanes = _problem(rng, dtype=dtype)
     oracle = ReferenceKernel(Binomial(), frame).curvature_product(block, theta, theta.flip(0), lanes)
@@ -124,16 +174,23 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from torchlogit.kernels.triton_rows import sweep
+from torchlogit.kernels.triton_rows import sweep, sweep_held
 
-doubles = "weight offset coefficients constant directions direction_constant shift rest rooms sums totals".split()
-types = dict.fromkeys(sweep.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
-types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"}
-for curved in (False, True):
-    fixed = {"x_column": 1, "CHUNK": 64, "COLUMNS": 32, "POINTS": 1, "CURVED": curved, "WEIGHTED": True,
-             "OFFSET": True, "FRAMED": True}
-    source = ASTSource(sweep, types | dict.fromkeys(fixed, "constexpr"),
-                       {(sweep.arg_names.index(name),): value for name, value in fixed.items()})
+doubles = "weight offset coefficients small constant directions direction_constant shift rest sums totals".split()
+singles = "coefficients small directions shift rest".split()
+common = {"x_column": 1, "CHUNK": 32, "COLUMNS": 32, "VECTOR": 4, "WEIGHTED": True, "OFFSET": True, "FRAMED": True}
+for loop, own in (
+    (sweep, {"POINTS": 1, "CURVED": False, "SPLIT": False}),
+    (sweep, {"POINTS": 1, "CURVED": True, "SPLIT": True}),
+    (sweep_held, {"STRIPS": 1, "SPLIT": True}),
+    (sweep_held, {"STRIPS": 4, "SPLIT": True}),
+):
+    fixed = common | own
+    types = dict.fromkeys(loop.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
+    types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"} | dict.fromkeys(fixed, "constexpr")
+    types |= dict.fromkeys(singles, "*fp32") if fixed["SPLIT"] else {}
+    source = ASTSource(loop, {name: types[name] for name in loop.arg_names},
+                       {(loop.arg_names.index(name),): value for name, value in fixed.items()})
     ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
     assert "atom." not in ptx and "red.global" not in ptx and "tf32" not in ptx
 """

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlogit.kernels.numba_cpu import NumbaKernel
 from torchlogit.kernels.reference import ReferenceKernel
 from torchlogit.kernels.torch_device import TorchKernel
-from torchlogit.kernels.triton_cuda import TritonKernel
+from torchlogit.kernels.triton_cuda import TritonKernel, sweep_dtype
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 
@@ -83,4 +83,12 @@ KERNELS: dict[str, type[ReferenceKernel] | type[TorchKernel]] = {
     "triton": TritonKernel,
 }
 
-__all__ = ["KERNELS", "Kernel", "NumbaKernel", "ReferenceKernel", "TorchKernel", "TritonKernel"]
+
+def kernel_of(name: str, loss: Loss, frame: Frame, dtype: torch.dtype, rows: int, tol: float) -> Kernel:
+    """The kernel of that name, as precise as so many rows of that dtype and their certificate need."""
+    if name == "triton":
+        return TritonKernel(loss, frame, sweep_dtype=sweep_dtype(dtype, rows, tol))
+    return KERNELS[name](loss, frame)
+
+
+__all__ = ["KERNELS", "Kernel", "NumbaKernel", "ReferenceKernel", "TorchKernel", "TritonKernel", "kernel_of"]

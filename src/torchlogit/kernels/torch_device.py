@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
+from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.threads import at_once, one_thread_each, workers
@@ -41,6 +42,8 @@ class TorchKernel:
         Of the products within a block.
     gram_dtype : torch.dtype, optional
         Of the factors of `gram`, for one output; None for ``dtype``.
+    short : bool, default=False
+        Whether ten bits of each factor will do (see `short_product`).
     """
 
     block_rows: int | None = None
@@ -51,8 +54,11 @@ class TorchKernel:
         frame: Frame,
         dtype: torch.dtype = torch.float64,
         gram_dtype: torch.dtype | None = None,
+        *,
+        short: bool = False,
     ) -> None:
         self.loss, self.frame, self.dtype, self.gram_dtype = loss, frame, dtype, gram_dtype or dtype
+        self._multiplied = short_product if short else torch.matmul
         self._framed: dict[tuple[int, int], bool] = {}
         self._rounded: TorchKernel | None = None
         self._room = threading.local()
@@ -67,7 +73,7 @@ class TorchKernel:
         if self.dtype == torch.float32:
             return self
         if self._rounded is None:
-            self._rounded = TorchKernel(self.loss, self.frame, torch.float32)
+            self._rounded = TorchKernel(self.loss, self.frame, torch.float32, short=True)
         return self._rounded
 
     # -- a block in frame coordinates ---------------------------------------------------------------------------
@@ -189,8 +195,11 @@ class TorchKernel:
         points, outputs, width = theta.shape
         flat = _as(theta.reshape(points * outputs, width), self.dtype)
         column = 0 if dense is None else dense.shape[1]
-        # Outputs as rows, not as columns: half the time for ten of them.
-        if dense is not None and column == width:
+        # Outputs as rows, not as columns: half the time for ten of them on a CPU.
+        if dense is not None and dense.device.type != "cpu":
+            eta = self._multiplied(dense, flat[:, :column].T)
+            eta = eta if column == width else eta.add_(flat[:, -1])
+        elif dense is not None and column == width:
             eta = (flat @ dense.T).T.contiguous()
         elif dense is not None:
             eta = torch.addmm(flat[:, -1:], flat[:, :column], dense.T).T.contiguous()
@@ -212,12 +221,12 @@ class TorchKernel:
         rows, points, outputs = slope.shape
         flat = slope.reshape(rows, points * outputs)
         if dense is not None and dense.shape[1] == width:
-            return _as(flat.T @ dense, torch.float64).reshape(points, outputs, width)
+            return _as(self._multiplied(flat.T, dense), torch.float64).reshape(points, outputs, width)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
         column = 0
         if dense is not None:
             column = dense.shape[1]
-            gradient[:, :column] = flat.T @ dense
+            gradient[:, :column] = self._multiplied(flat.T, dense)
         for part in sparse:
             gradient[:, column : column + part.shape[1]] = part.transposed_times(flat.contiguous()).T
             column += part.shape[1]

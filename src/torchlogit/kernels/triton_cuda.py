@@ -6,11 +6,14 @@ points, second derivatives, many classes), sparse rows and categories are left t
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,17 +24,29 @@ from torchlogit.problem import Block, Frame, RowStats
 
 # Points swept together; more are matrix products.
 MOST_POINTS = 8
-# Rows of a chunk: no more than that their bytes, times the programs, fit the second-level cache of large devices (32 of
-# 40 MiB or more), so that rows come from memory once.
-_WARPS, _LONGEST_CHUNK, _SHORTEST_CHUNK, _CHUNK_BYTES = 4, 64, 4, 65_536
-# Programs, by the shape alone: the sums are the same however many a device runs at once.
-_PROGRAMS = 512
-# Elements of a chunk that are read at once, 16 for every thread: more need too many registers in float64.
-_TILE = 2048
+# A program is one warp, so that nothing waits for other warps, and has a row for each of its threads. A row of a tile
+# is a line of the cache.
+_WARPS, _CHUNK, _LINE_BYTES = 1, 32, 128
+# Tiles that the registers of a warp hold. With 1e7 rows of 100 float32 columns an H200 takes 1.05 ms so, 1.33 reading
+# them twice; eight lines were spilt, and so were conversions to float64.
+_HELD_STRIPS = 4
+# Bytes that a thread reads at once, where rows are as long as a multiple of them.
+_VECTOR_BYTES = 16
+# Programs, by the shape alone, so that sums are the same however many a device runs at once: 16 of the large ones for
+# each of an H100's multiprocessors, and many of the small ones.
+_HELD_PROGRAMS, _PROGRAMS = 2112, 16_384
+# Bytes of the chunks of all programs that run at once, at most _RUNNING: rows that are read twice should come from
+# memory once, and then from the second-level cache (40 MiB or more).
+_CHUNK_BYTES, _RUNNING = 2**25, 2048
 # Elements of the programs' sums.
 _SUMS = 16_777_216
-# Row numbers, and strides between programs, must fit an int32.
+# The first Triton whose language has what the loops are written in.
+_OLDEST = (3, 4)
+# Row numbers must fit an int32.
 _MOST_ROWS = 2**30
+# Rows from which rounding in float32 products averages out, and the certificate that it leaves alone: each row's
+# predictor is off by 1e-7 or so, at random, so the mean gradient is by 1e-7 over the root of their number.
+_SINGLE_ROWS, _SINGLE_TOL = 100_000, 1e-7
 # Scales that coefficients and sums can be divided by in float32.
 _LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
 # Elements of a block handed to the torch kernel: `MemorySource`'s own choice.
@@ -40,9 +55,22 @@ _PIECE_ELEMENTS, _PIECE_ROWS = 64_000_000, 65_536
 _FLOATS = (torch.float32, torch.float64)
 
 
+@cache
 def installed() -> bool:
-    """Whether there is a Triton to import."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether there is a Triton to import, and not too old a one."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:  # a build of its own, which nothing else is known of
+        return True
+    return tuple(int(part) for part in version.split(".")[:2]) >= _OLDEST
+
+
+def sweep_dtype(dtype: torch.dtype, rows: int, tol: float) -> torch.dtype:
+    """Of the products in loops over rows of a dtype: float32 where that is theirs and the certificate cannot see it."""
+    single = dtype == torch.float32 and rows >= _SINGLE_ROWS and tol >= _SINGLE_TOL
+    return torch.float32 if single else torch.float64
 
 
 def device_kernel(block: Block, loss: Loss, lanes: int) -> tuple[str, str]:
@@ -53,7 +81,7 @@ def device_kernel(block: Block, loss: Loss, lanes: int) -> tuple[str, str]:
     if block.dense is None or block.sparse is not None or block.codes is not None or block.dtype not in _FLOATS:
         return "torch", here
     if not installed():
-        return "torch", f"{here}, and Triton, whose loops would read them once, is not installed"
+        return "torch", f"{here}, and Triton (3.4 or later), whose loops would read them once, is not installed"
     return "triton", f"{here}, dense and of two classes: fused loops read them once a pass"
 
 
@@ -66,12 +94,22 @@ class TritonKernel(TorchKernel):
     frame : Frame
     dtype : torch.dtype, default=torch.float64
         Of products. What a row has only one of, and all sums beyond a tile of rows, are float64.
+    sweep_dtype : torch.dtype, optional
+        Of products in the loops; None for ``dtype``. The point is not rounded to it.
     """
 
     block_rows: int | None = 2**62  # as many as there are: a launch for each block would cost more than its rows
 
-    def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        frame: Frame,
+        dtype: torch.dtype = torch.float64,
+        sweep_dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(loss, frame, dtype)
+        self.sweep_dtype = sweep_dtype or dtype
+        self._shifts: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
 
     def rounded(self) -> TorchKernel:
@@ -138,22 +176,33 @@ def _interpreted(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Shape:
-    """How a block is cut: by its shape alone."""
+    """How a block is cut: by its shape alone, and its products' dtype."""
 
     points: int
     columns: int
     programs: int
     chunk: int
     tile_columns: int
+    vector: int
+    strips: int = 0  # where the rows are held in registers
 
     @classmethod
-    def of(cls, dense: Tensor, points: int) -> Shape:
+    def of(cls, dense: Tensor, points: int, dtype: torch.dtype, *, curved: bool = False) -> Shape:
         """For products at so many points."""
         rows, columns = dense.shape
-        fitting = _CHUNK_BYTES // (columns * dense.itemsize)
-        chunk = 1 << (min(_LONGEST_CHUNK, max(_SHORTEST_CHUNK, fitting)).bit_length() - 1)
-        programs = max(1, min(_PROGRAMS, _SUMS // (points * columns), -(-rows // chunk)))
-        return cls(points, columns, programs, chunk, min(_TILE // chunk, max(16, _power_of_two(columns))))
+        size, tile_columns = columns * dense.itemsize, _LINE_BYTES // dense.itemsize
+        strips = -(-columns // tile_columns)
+        held = points == 1 and not curved and strips <= _HELD_STRIPS and dtype.itemsize <= dense.itemsize
+        chunk, most = _CHUNK, _HELD_PROGRAMS
+        if not held:
+            chunk = min(_CHUNK, max(4, 1 << (_CHUNK_BYTES // (_RUNNING * size)).bit_length() >> 1))
+            most = min(_PROGRAMS, max(1, _SUMS // (points * columns)))
+        vector = _VECTOR_BYTES // dense.itemsize
+        if columns % vector or dense.stride(0) % vector or dense.stride(1) != 1:
+            vector = 1
+        return cls(
+            points, columns, min(most, -(-rows // chunk)), chunk, tile_columns, vector, strips if held else 0
+        )  # fmt: skip
 
 
 class _Sweep:
@@ -163,54 +212,73 @@ class _Sweep:
         self, kernel: TritonKernel, block: Block, theta: Tensor, lanes: Tensor | None, direction: Tensor | None = None
     ) -> None:
         assert block.dense is not None
-        self.kernel, self.block, self.dense, self.curved = kernel, block, block.dense, direction is not None
-        self.shape = shape = Shape.of(block.dense, theta.shape[0])
-        self.lanes = _lanes(lanes, shape.points, block.device)
-        self.sums = self._room(torch.zeros, shape.points, shape.columns)
-        self.totals = self._room(torch.empty, 4, shape.points)
-        self._run(theta, theta if direction is None else direction)
+        self.kernel, self.block, self.dense = kernel, block, block.dense
+        self.shape = shape = Shape.of(block.dense, theta.shape[0], kernel.sweep_dtype, curved=direction is not None)
+        place, number = block.device, torch.float64
+        self.sums = torch.empty(shape.programs, shape.points, shape.columns, dtype=number, device=place)
+        if not shape.strips:
+            self.sums.zero_()
+        self.totals = torch.empty(shape.programs, 4, shape.points, dtype=number, device=place)
+        self._run(theta, direction, _lanes(lanes, shape.points, block.device))
         self.weight, self.loss, level = self.totals[:, :3].sum(0)
         self.margin = self.totals[:, 3].amin(0)
-        columns = self.sums.sum(0) / kernel.frame.scale
+        columns = self._over_scale(self.sums.sum(0))
         self.columns = torch.cat([columns, level[:, None]], dim=1)[:, None]  # (M, 1, p + 1)
 
-    def _room(self, make: Callable[..., Tensor], *shape: int) -> Tensor:
-        """For every program."""
-        return make(self.shape.programs, *shape, dtype=torch.float64, device=self.block.device)
-
-    def _run(self, theta: Tensor, direction: Tensor) -> None:
-        from torchlogit.kernels.triton_rows import sweep
+    def _run(self, theta: Tensor, direction: Tensor | None, lanes: Tensor) -> None:
+        from torchlogit.kernels.triton_rows import sweep, sweep_held
 
         shape, block, dense, kernel = self.shape, self.block, self.dense, self.kernel
         absent = (self.totals, 0, 0)
+        point = self._vectors(theta)
+        rows = (
+            dense, dense.stride(0) // shape.vector, dense.stride(1),
+            block.target, *_strides(block.target),
+            *(absent if block.weight is None else (block.weight, *_strides(block.weight))),
+            *(absent if block.offset is None else (block.offset, *_strides(block.offset))),
+            lanes, *point,
+        )  # fmt: skip
+        wanted = (*self._shift(), self.sums, self.totals, block.rows, shape.columns // shape.vector)
+        how: dict[str, Any] = {
+            "CHUNK": shape.chunk, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
+            "WEIGHTED": block.weight is not None, "OFFSET": block.offset is not None,
+            "FRAMED": kernel._is_framed(0, shape.columns), "SPLIT": kernel.sweep_dtype == torch.float32,
+            "num_warps": _WARPS,
+        }  # fmt: skip
         with self._device():
+            if shape.strips:
+                sweep_held[(shape.programs,)](*rows, *wanted, STRIPS=shape.strips, **how)
+                return
+            direct, _, constant = point if direction is None else self._vectors(direction)
             sweep[(shape.programs,)](
-                dense, *dense.stride(),
-                block.target, *_strides(block.target),
-                *(absent if block.weight is None else (block.weight, *_strides(block.weight))),
-                *(absent if block.offset is None else (block.offset, *_strides(block.offset))),
-                self.lanes, *self._vectors(theta), *self._vectors(direction), *self._shift(),
-                self._room(torch.empty, 2, shape.chunk), self.sums, self.totals,
-                block.rows, shape.columns, shape.points, CHUNK=shape.chunk, COLUMNS=shape.tile_columns,
-                POINTS=_power_of_two(shape.points), CURVED=self.curved, WEIGHTED=block.weight is not None,
-                OFFSET=block.offset is not None, FRAMED=kernel._is_framed(0, shape.columns), num_warps=_WARPS,
+                *rows, direct, constant, *wanted, shape.points,
+                POINTS=_power_of_two(shape.points), CURVED=direction is not None, **how,
             )  # fmt: skip
 
     def _device(self) -> AbstractContextManager[object]:
         """Loops are launched on the current device."""
         return torch.cuda.device(self.block.device) if self.block.device.type == "cuda" else nullcontext()
 
-    def _vectors(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients ``(M, p)`` of columns that are only shifted, in the products' dtype, and intercepts."""
+    def _over_scale(self, values: Tensor) -> Tensor:
+        """Coefficients or their sums, of columns that are only shifted."""
+        kernel = self.kernel
+        return values / kernel.frame.scale if kernel._is_framed(0, self.shape.columns) else values
+
+    def _vectors(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients ``(M, p)`` in the products' dtype, what they were rounded by, and intercepts."""
         flat = theta[:, 0].to(torch.float64)
-        return (flat[:, :-1] / self.kernel.frame.scale).to(self.kernel.dtype).contiguous(), flat[:, -1].contiguous()
+        exact = self._over_scale(flat[:, :-1]).contiguous()
+        rounded = exact.to(self.kernel.sweep_dtype)
+        return rounded, rounded if rounded is exact else (exact - rounded).to(rounded.dtype), flat[:, -1].contiguous()
 
     def _shift(self) -> tuple[Tensor, Tensor]:
         """What is taken off the columns, in two parts that stored and wanted numbers have room for."""
-        single = self.dense.dtype == self.kernel.dtype == torch.float32
-        shift = self.kernel.frame.shift
-        first = shift.to(torch.float32 if single else torch.float64)
-        return first, (shift - first).to(first.dtype)
+        kernel = self.kernel
+        dtype = torch.float32 if self.dense.dtype == kernel.sweep_dtype == torch.float32 else torch.float64
+        if dtype not in kernel._shifts:
+            first = kernel.frame.shift.to(dtype)
+            kernel._shifts[dtype] = first, (kernel.frame.shift - first).to(dtype)
+        return kernel._shifts[dtype]
 
 
 def _strides(tensor: Tensor) -> tuple[int, int]:
@@ -230,4 +298,4 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-__all__ = ["MOST_POINTS", "TritonKernel", "device_kernel", "installed"]
+__all__ = ["MOST_POINTS", "TritonKernel", "device_kernel", "installed", "sweep_dtype"]

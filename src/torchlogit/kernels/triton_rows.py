@@ -1,15 +1,16 @@
 """Loops for CUDA devices, in Triton; the only import of it. Dense rows, two classes, one read of the rows from memory.
 
-A program takes a chunk of rows after the other: products with the coefficients, then what each row adds, then
-products of slopes with the rows, which are still in a cache of the device. The chunks of all programs together fit
-it, and each row's loss is computed by a thread of its own: left in the registers of the first product it would be
-computed by all threads that share the row, which costs more than the second read of the cache.
+A program is one warp, and takes a chunk of rows after the other: products with the coefficients, then what each row
+adds, a row to each thread, then products of slopes with the rows. Rows of few columns stay in registers in between
+(`sweep_held`); those of many are read again, from a cache of the device (`sweep`). All that a chunk needs is asked for
+before any of it is used, since what is under way is what keeps a memory busy.
 
 What programs add up they write to places of their own: no atomics, so the same bits every time. Products run in the
 dtype of the coefficients. What a row has only one of (predictor, loss, slope) is float64: beside its columns it costs
 little, and the device's float32 logarithm is no good near one.
 
-No argument tells the compiler how it is aligned: the order of additions may depend on that.
+The compiler is told nothing about alignment but of the rows themselves, and reads ``VECTOR`` of their elements at once
+where rows are as long as a multiple of that: the order of additions depends on it.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 def launched(function: Callable[..., Any]) -> Any:
     """The same for what is launched: no code depends on the alignment of its arguments, or on the number of rows."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    arguments = [name for name in names if not name.isupper()]
+    arguments = [name for name in names if not name.isupper() and name != "x"]
     return triton.jit(
         function, do_not_specialize=["rows", "points"], do_not_specialize_on_alignment=arguments
     )  # fmt: skip
@@ -79,18 +80,22 @@ def _present(weight, weight_row, weight_lane, row, inside, lanes, points, WEIGHT
 
 
 @compiled
-def _row_terms(
-    eta, along, share, row, lane, target, target_row, target_lane, offset, offset_row, offset_lane,
-    CURVED: tl.constexpr, OFFSET: tl.constexpr,
-):  # fmt: skip
+def _own(target, target_row, target_lane, offset, offset_row, offset_lane, row, lane, share, OFFSET: tl.constexpr):
+    """Classes and offsets of these rows in a lane: asked for with their columns, so that nothing waits for them."""
+    counted = share > 0
+    own = tl.load(target + row * target_row + lane * target_lane, mask=counted, other=0)
+    if OFFSET:
+        return own, tl.load(offset + row * offset_row + lane * offset_lane, mask=counted, other=0.0).to(tl.float64)
+    return own, tl.zeros_like(share)
+
+
+@compiled
+def _row_terms(eta, along, share, own, CURVED: tl.constexpr):
     """Weighted loss, weighted slope (or curvature times ``along``) and margin of rows in a lane."""
     counted = share > 0
-    if OFFSET:
-        eta += tl.load(offset + row * offset_row + lane * offset_lane, mask=counted, other=0.0).to(tl.float64)
     if CURVED:
         zero = tl.zeros_like(share)
         return zero, tl.where(counted, share * _bend(eta) * along, 0.0), zero
-    own = tl.load(target + row * target_row + lane * target_lane, mask=counted, other=0)
     value, slope, margin = _loss(eta, own)
     return (
         tl.where(counted, share * value, 0.0),
@@ -103,112 +108,154 @@ def _row_terms(
 
 
 @compiled
-def _tile(x, x_row, x_column, row, present, column, known, shift, rest, like, FRAMED: tl.constexpr):
-    """Columns of rows in the dtype of ``like``, the frame's shift taken off.
+def _tile(rows, x_column, present, column, known, WEIGHTED: tl.constexpr):
+    """Columns of rows as they are stored, zero where there are none."""
+    inside = known[None, :]
+    if WEIGHTED:
+        inside = present[:, None] & inside
+    return tl.load(rows[:, None] + column[None, :].to(tl.int64) * x_column, mask=inside, other=0.0)
+
+
+@compiled
+def _framed(stored, present, column, known, shift, rest, like, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr):
+    """A tile in the dtype of ``like``, the frame's shift taken off.
 
     The shift comes in two parts: of float32 rows minus the first, all digits are left for the second.
     """
-    at = row[:, None] * x_row + column[None, :].to(tl.int64) * x_column
-    z = tl.load(x + at, mask=present[:, None] & known[None, :], other=0.0)
     if FRAMED:
         first = tl.load(shift + column, mask=known, other=0.0)
         second = tl.load(rest + column, mask=known, other=0.0)
-        z = (z.to(first.dtype) - first[None, :]) - second[None, :]
-    return z.to(like.dtype)
+        stored = (stored.to(first.dtype) - first[None, :]) - second[None, :]
+        if WEIGHTED:
+            stored = tl.where(present[:, None], stored, 0.0)
+    return stored.to(like.dtype)
+
+
+@compiled
+def _plus_times(total, z, column, known, vector):
+    """A tile times a vector, element by element, exact before it is added to ``total`` and rounded."""
+    factor = tl.load(vector + column, mask=known, other=0.0)[None, :]
+    return tl.fma(z, tl.broadcast_to(factor, z.shape), total)
+
+
+@compiled
+def _neighbours(bent, VECTOR: tl.constexpr):
+    """Sums ``(CHUNK, COLUMNS / VECTOR)`` of neighbours, which one thread has."""
+    if VECTOR == 1:
+        return bent
+    return tl.sum(tl.reshape(bent, [bent.shape[0], bent.shape[1] // VECTOR, VECTOR]), 2)
+
+
+@compiled
+def _across(bent, local):
+    """Row sums ``(CHUNK,)``, float64, a row to each thread: those that share one would all compute its terms."""
+    return tl.gather(tl.sum(bent, 1), local, 0).to(tl.float64)
+
+
+@compiled
+def _down(bent, LANES: tl.constexpr):
+    """Column sums ``(LANES, COLUMNS)`` of a tile, float64: over those rows that one thread has."""
+    rows: tl.constexpr = bent.shape[0] // LANES
+    return tl.sum(tl.reshape(bent, [rows, LANES, bent.shape[1]]), 0).to(tl.float64)
+
+
+# -- rows of many columns, or at many points --------------------------------------------------------------------------
 
 
 @compiled
 def _predict(
-    x, x_row, x_column, row, present, shift, rest, coefficients, constant, directions, direction_constant, m, columns,
-    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, CURVED: tl.constexpr, FRAMED: tl.constexpr,
+    rows, x_column, present, local, shift, rest, coefficients, small, directions, columns,
+    COLUMNS: tl.constexpr, VECTOR: tl.constexpr, CURVED: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
+    SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """Products of rows with the m-th point and, if ``CURVED``, direction: float64, one sum over lanes each."""
+    """Products of rows with a point and, if ``CURVED``, a direction: float64."""
     like = tl.load(coefficients)
-    eta, along = tl.zeros([CHUNK, COLUMNS], like.dtype), tl.zeros([CHUNK, COLUMNS], like.dtype)
-    for first in range(0, columns, COLUMNS):
-        column = first + tl.arange(0, COLUMNS)
-        known = column < columns
-        z = _tile(x, x_row, x_column, row, present, column, known, shift, rest, like, FRAMED)
-        eta += z * tl.load(coefficients + m * columns + column, mask=known, other=0.0)[None, :]
+    eta = tl.zeros([rows.shape[0], COLUMNS // VECTOR], like.dtype)
+    along = eta
+    column = tl.arange(0, COLUMNS)
+    known = column < columns
+    later = _tile(rows, x_column, present, column, known, WEIGHTED)
+    for first in range(COLUMNS, columns + COLUMNS, COLUMNS):
+        z = _framed(later, present, column, known, shift, rest, like, WEIGHTED, FRAMED)
+        following = first + tl.arange(0, COLUMNS)
+        later = _tile(rows, x_column, present, following, following < columns, WEIGHTED)
+        bent = tl.zeros_like(z)
+        if SPLIT:
+            bent = _plus_times(bent, z, column, known, small)
+        eta += _neighbours(_plus_times(bent, z, column, known, coefficients), VECTOR)
         if CURVED:
-            along += z * tl.load(directions + m * columns + column, mask=known, other=0.0)[None, :]
-    return (
-        tl.sum(eta, 1).to(tl.float64) + tl.load(constant + m),
-        tl.sum(along, 1).to(tl.float64) + tl.load(direction_constant + m),
-    )
+            along += _neighbours(_plus_times(tl.zeros_like(z), z, column, known, directions), VECTOR)
+        column, known = following, following < columns
+    return _across(eta, local), _across(along, local)
 
 
 @compiled
 def _pull_back(
-    x, x_row, x_column, row, present, shift, rest, coefficients, slope, sums, m, columns,
-    COLUMNS: tl.constexpr, FRAMED: tl.constexpr,
+    rows, x_column, present, shift, rest, coefficients, slope, sums, columns,
+    COLUMNS: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Add ``slope' z`` to ``sums (points, columns)``."""
+    """Add ``slope' z`` to ``sums (columns,)``."""
     like = tl.load(coefficients)
     factor = slope.to(like.dtype)[:, None]
-    for first in range(0, columns, COLUMNS):
-        column = first + tl.arange(0, COLUMNS)
-        known = column < columns
-        z = _tile(x, x_row, x_column, row, present, column, known, shift, rest, like, FRAMED)
-        at = sums + m * columns + column
-        tl.store(at, tl.load(at, mask=known, other=0.0) + tl.sum(z * factor, 0).to(tl.float64), mask=known)
-
-
-# -- what is launched -------------------------------------------------------------------------------------------------
+    column = tl.arange(0, COLUMNS)
+    known = column < columns
+    later = _tile(rows, x_column, present, column, known, WEIGHTED)
+    for first in range(COLUMNS, columns + COLUMNS, COLUMNS):
+        before = tl.load(sums + column, mask=known, other=0.0)
+        z = _framed(later, present, column, known, shift, rest, like, WEIGHTED, FRAMED)
+        following = first + tl.arange(0, COLUMNS)
+        later = _tile(rows, x_column, present, following, following < columns, WEIGHTED)
+        tl.store(sums + column, before + tl.sum(z * factor, 0).to(tl.float64), mask=known)
+        column, known = following, following < columns
 
 
 @launched
 def sweep(
     x, x_row, x_column, target, target_row, target_lane, weight, weight_row, weight_lane,
-    offset, offset_row, offset_lane, lanes, coefficients, constant, directions, direction_constant, shift, rest,
-    rooms, sums, totals, rows, columns, points,
-    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, POINTS: tl.constexpr, CURVED: tl.constexpr, WEIGHTED: tl.constexpr,
-    OFFSET: tl.constexpr, FRAMED: tl.constexpr,
+    offset, offset_row, offset_lane, lanes, coefficients, small, constant, directions, direction_constant, shift, rest,
+    sums, totals, rows, columns, points,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, POINTS: tl.constexpr, CURVED: tl.constexpr,
+    WEIGHTED: tl.constexpr, OFFSET: tl.constexpr, FRAMED: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Sums over rows at M points: of losses and their gradients or, if ``CURVED``, of curvatures times directions.
 
-    ``coefficients`` and ``directions`` are ``(M, p)``, ``rooms (programs, 2, CHUNK)`` is for a chunk's predictors.
+    ``x_row`` and ``columns`` count ``VECTOR`` elements. ``coefficients`` and ``directions`` are ``(M, p)``; with
+    ``SPLIT``, ``small`` is what the first had to be rounded by. It comes first in every sum, where it still decides how
+    the exact products after it are rounded: so this error averages out, as that of a rounded point would not.
     ``sums (programs, M, p)``, zero at first, and ``totals (programs, 4, M)`` (weight, loss, slope, margin) are the
     results, float64.
     """
+    x_row, columns = x_row * VECTOR, columns * VECTOR
     program, programs = tl.program_id(0), tl.num_programs(0)
     local, point = tl.arange(0, CHUNK), tl.arange(0, POINTS)
-    room, own = rooms + program * 2 * CHUNK + local, sums + program * points * columns
+    own_sums = sums + program * points * columns
     weights = tl.zeros([CHUNK, POINTS], tl.float64)
     losses, levels = tl.zeros_like(weights), tl.zeros_like(weights)
     margins = weights + float("inf")
     for start in range(program * CHUNK, rows, programs * CHUNK):
         row = (start + local).to(tl.int64)
         inside = row < rows
+        # Rows beyond the last repeat it and add nothing.
+        first = x + tl.cast(start, tl.int64) * x_row + tl.minimum(local, rows - 1 - start).to(tl.int64) * x_row
         present = _present(weight, weight_row, weight_lane, row, inside, lanes, points, WEIGHTED)
         for m in range(points):
-            lane, here = tl.load(lanes + m), (point == m)[None, :]
-            eta, along = _predict(
-                x, x_row, x_column, row, present, shift, rest,
-                coefficients, constant, directions, direction_constant, m, columns, CHUNK, COLUMNS, CURVED, FRAMED,
-            )  # fmt: skip
-            tl.store(room, eta)
-            if CURVED:
-                tl.store(room + CHUNK, along)
-            tl.debug_barrier()  # now the rows go from the threads that share one to threads of their own
-            eta, along = tl.load(room), eta
-            if CURVED:
-                along = tl.load(room + CHUNK)
+            lane, here, at = tl.load(lanes + m), (point == m)[None, :], m * columns
             share = _weight(weight, weight_row, weight_lane, row, inside, lane, WEIGHTED)
-            value, slope, margin = _row_terms(
-                eta, along, share, row, lane, target, target_row, target_lane, offset, offset_row, offset_lane,
-                CURVED, OFFSET,
+            own, base = _own(target, target_row, target_lane, offset, offset_row, offset_lane, row, lane, share, OFFSET)
+            eta, along = _predict(
+                first, x_column, present, local, shift, rest, coefficients + at, small + at, directions + at, columns,
+                COLUMNS, VECTOR, CURVED, WEIGHTED, FRAMED, SPLIT,
             )  # fmt: skip
+            eta, along = eta + (base + tl.load(constant + m)), along + tl.load(direction_constant + m)
+            value, slope, margin = _row_terms(eta, along, share, own, CURVED)
             weights += tl.where(here, share[:, None], 0.0)
             losses += tl.where(here, value[:, None], 0.0)
             levels += tl.where(here, slope[:, None], 0.0)
             margins = tl.where(here, tl.minimum(margins, margin[:, None]), margins)
-            tl.debug_barrier()
-            tl.store(room, slope)
-            tl.debug_barrier()  # and back
+            tl.debug_barrier()  # else the compiler would keep the rows, for which there is no room
             _pull_back(
-                x, x_row, x_column, row, present, shift, rest, coefficients, tl.load(room), own, m, columns,
-                COLUMNS, FRAMED,
+                first, x_column, present, shift, rest, coefficients, slope, own_sums + at, columns,
+                COLUMNS, WEIGHTED, FRAMED,
             )  # fmt: skip
             tl.debug_barrier()
     to, mask = totals + program * 4 * points + point, point < points
@@ -216,3 +263,70 @@ def sweep(
     tl.store(to + points, tl.sum(losses, 0), mask=mask)
     tl.store(to + 2 * points, tl.sum(levels, 0), mask=mask)
     tl.store(to + 3 * points, tl.min(margins, 0), mask=mask)
+
+
+# -- rows that fit the registers, at one point ------------------------------------------------------------------------
+
+
+@launched
+def sweep_held(
+    x, x_row, x_column, target, target_row, target_lane, weight, weight_row, weight_lane,
+    offset, offset_row, offset_lane, lanes, coefficients, small, constant, shift, rest, sums, totals, rows, columns,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, STRIPS: tl.constexpr, WEIGHTED: tl.constexpr,
+    OFFSET: tl.constexpr, FRAMED: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """Loss and gradient as `sweep` adds them up, at one point, of rows of at most ``STRIPS`` tiles of columns.
+
+    ``sums`` need not be zero at first.
+    """
+    x_row, columns = x_row * VECTOR, columns * VECTOR
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    local = tl.arange(0, CHUNK)
+    lane, base, like = tl.load(lanes), tl.load(constant), tl.load(coefficients)
+    LANES: tl.constexpr = 32 * VECTOR // COLUMNS  # rows of a tile that different threads have
+    weights = tl.zeros([CHUNK], tl.float64)
+    losses, levels = tl.zeros_like(weights), tl.zeros_like(weights)
+    margins = weights + float("inf")
+    down = ()
+    for _ in tl.static_range(STRIPS):
+        down = down + (tl.zeros([LANES, COLUMNS], tl.float64),)
+    for start in range(program * CHUNK, rows, programs * CHUNK):
+        row = (start + local).to(tl.int64)
+        share = _weight(weight, weight_row, weight_lane, row, row < rows, lane, WEIGHTED)
+        present = share > 0
+        own, more = _own(target, target_row, target_lane, offset, offset_row, offset_lane, row, lane, share, OFFSET)
+        first = x + tl.cast(start, tl.int64) * x_row + tl.minimum(local, rows - 1 - start).to(tl.int64) * x_row
+        tiles = ()
+        for strip in tl.static_range(STRIPS):
+            column = strip * COLUMNS + tl.arange(0, COLUMNS)
+            tiles = tiles + (_tile(first, x_column, present, column, column < columns, WEIGHTED),)
+        eta = tl.zeros([CHUNK, COLUMNS], like.dtype)
+        held = ()
+        for strip in tl.static_range(STRIPS):
+            column = strip * COLUMNS + tl.arange(0, COLUMNS)
+            known = column < columns
+            z = _framed(tiles[strip], present, column, known, shift, rest, like, WEIGHTED, FRAMED)
+            if SPLIT:
+                eta = _plus_times(eta, z, column, known, small)
+            held = held + (z,)
+        for strip in tl.static_range(STRIPS):
+            column = strip * COLUMNS + tl.arange(0, COLUMNS)
+            eta = _plus_times(eta, held[strip], column, column < columns, coefficients)
+        eta = _across(_neighbours(eta, VECTOR), local) + (base + more)
+        value, slope, margin = _row_terms(eta, eta, share, own, False)
+        weights += share
+        losses += value
+        levels += slope
+        margins = tl.minimum(margins, margin)
+        factor = slope.to(like.dtype)[:, None]
+        before, down = down, ()
+        for strip in tl.static_range(STRIPS):
+            down = down + (before[strip] + _down(held[strip] * factor, LANES),)
+    for strip in tl.static_range(STRIPS):
+        column = strip * COLUMNS + tl.arange(0, COLUMNS)
+        tl.store(sums + program * columns + column, tl.sum(down[strip], 0), mask=column < columns)
+    to = totals + program * 4
+    tl.store(to, tl.sum(weights, 0))
+    tl.store(to + 1, tl.sum(losses, 0))
+    tl.store(to + 2, tl.sum(levels, 0))
+    tl.store(to + 3, tl.min(margins, 0))
