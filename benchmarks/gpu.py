@@ -209,8 +209,11 @@ def kernels(device: Any, options: argparse.Namespace) -> list[str]:
                         for field in fields
                     ]
                     apart.append(_apart(product, truth.product))
-                    twice = [(getattr(a, field), getattr(b, field)) for a, b in zip(*runs, strict=True) for field in fields]
-                    same = all(torch.equal(*pair) for pair in twice)
+                    same = all(
+                        torch.equal(getattr(one, field), getattr(other, field))
+                        for one, other in zip(*runs, strict=True)
+                        for field in fields
+                    )
                     found.append(
                         f"| {rows} x {columns} {str(stored).removeprefix('torch.')}, reach {reach:g} "
                         f"| {'triton, which left them to torch' if left else name} "

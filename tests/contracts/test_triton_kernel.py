@@ -40,7 +40,7 @@ def _never(*_arguments, **_named):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_rows_that_fit_the_registers(rng, monkeypatch, columns, dtype):
     """One to four tiles of columns, whole ones or not, more rows than the programs take at once."""
-    monkeypatch.setattr(triton_cuda, "_HELD_PROGRAMS", 2)
+    monkeypatch.setattr(triton_cuda, "_HELD_AT_ONCE", 2)
     monkeypatch.setattr(triton_cuda, "_LINE_BYTES", 8 * dtype.itemsize)
     block, theta, frame, lanes = _problem(rng, 100, columns, dtype=dtype)
     expected = ReferenceKernel(Binomial(), frame).value_gradient(block, theta[:1], lanes[:1])
@@ -172,23 +172,23 @@ def test_nothing_of_it_is_imported_before_rows_are_swept():
 
 COMPILE = """
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from torchlogit.kernels.triton_rows import sweep, sweep_held
 
-doubles = "weight offset coefficients small constant directions direction_constant shift rest sums totals".split()
-singles = "coefficients small directions shift rest".split()
+doubles = "weight offset coefficients constant directions direction_constant shift rest sums totals".split()
 common = {"x_column": 1, "CHUNK": 32, "COLUMNS": 32, "VECTOR": 4, "WEIGHTED": True, "OFFSET": True, "FRAMED": True}
-for loop, own in (
-    (sweep, {"POINTS": 1, "CURVED": False, "SPLIT": False}),
-    (sweep, {"POINTS": 1, "CURVED": True, "SPLIT": True}),
-    (sweep_held, {"STRIPS": 1, "SPLIT": True}),
-    (sweep_held, {"STRIPS": 4, "SPLIT": True}),
+for loop, single, own in (
+    (sweep, False, {"POINTS": 1, "CURVED": False}),
+    (sweep, True, {"POINTS": 1, "CURVED": True}),
+    (sweep_held, True, {"STRIPS": 1}),
+    (sweep_held, True, {"STRIPS": 4}),
 ):
-    fixed = common | own
+    fixed = common | own | {"DTYPE": tl.float32 if single else tl.float64}
     types = dict.fromkeys(loop.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
     types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"} | dict.fromkeys(fixed, "constexpr")
-    types |= dict.fromkeys(singles, "*fp32") if fixed["SPLIT"] else {}
+    types |= dict.fromkeys(["shift", "rest"], "*fp32") if single else {}
     source = ASTSource(loop, {name: types[name] for name in loop.arg_names},
                        {(loop.arg_names.index(name),): value for name, value in fixed.items()})
     ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]

@@ -32,9 +32,9 @@ _WARPS, _CHUNK, _LINE_BYTES = 1, 32, 128
 _HELD_STRIPS = 4
 # Bytes that a thread reads at once, where rows are as long as a multiple of them.
 _VECTOR_BYTES = 16
-# Programs, by the shape alone, so that sums are the same however many a device runs at once: 16 of the large ones for
-# each of an H100's multiprocessors, and many of the small ones.
-_HELD_PROGRAMS, _PROGRAMS = 2112, 16_384
+# Programs. Those that hold rows take all registers of a multiprocessor by eight, so there are as many as run at once:
+# the same number, and the same bits, on the same device. Of the others there are more than any device runs.
+_HELD_AT_ONCE, _PROGRAMS = 8, 16_384
 # Bytes of the chunks of all programs that run at once, at most _RUNNING: rows that are read twice should come from
 # memory once, and then from the second-level cache (40 MiB or more).
 _CHUNK_BYTES, _RUNNING = 2**25, 2048
@@ -176,7 +176,7 @@ def _interpreted(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Shape:
-    """How a block is cut: by its shape alone, and its products' dtype."""
+    """How a block is cut: by its shape, its products' dtype and its device."""
 
     points: int
     columns: int
@@ -193,7 +193,7 @@ class Shape:
         size, tile_columns = columns * dense.itemsize, _LINE_BYTES // dense.itemsize
         strips = -(-columns // tile_columns)
         held = points == 1 and not curved and strips <= _HELD_STRIPS and dtype.itemsize <= dense.itemsize
-        chunk, most = _CHUNK, _HELD_PROGRAMS
+        chunk, most = _CHUNK, _HELD_AT_ONCE * _multiprocessors(dense.device)
         if not held:
             chunk = min(_CHUNK, max(4, 1 << (_CHUNK_BYTES // (_RUNNING * size)).bit_length() >> 1))
             most = min(_PROGRAMS, max(1, _SUMS // (points * columns)))
@@ -203,6 +203,12 @@ class Shape:
         return cls(
             points, columns, min(most, -(-rows // chunk)), chunk, tile_columns, vector, strips if held else 0
         )  # fmt: skip
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    """Of a device; one where the interpreter runs the loops."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 1
 
 
 class _Sweep:
@@ -226,32 +232,30 @@ class _Sweep:
         self.columns = torch.cat([columns, level[:, None]], dim=1)[:, None]  # (M, 1, p + 1)
 
     def _run(self, theta: Tensor, direction: Tensor | None, lanes: Tensor) -> None:
-        from torchlogit.kernels.triton_rows import sweep, sweep_held
+        from torchlogit.kernels.triton_rows import language_dtype, sweep, sweep_held
 
         shape, block, dense, kernel = self.shape, self.block, self.dense, self.kernel
         absent = (self.totals, 0, 0)
-        point = self._vectors(theta)
         rows = (
             dense, dense.stride(0) // shape.vector, dense.stride(1),
             block.target, *_strides(block.target),
             *(absent if block.weight is None else (block.weight, *_strides(block.weight))),
             *(absent if block.offset is None else (block.offset, *_strides(block.offset))),
-            lanes, *point,
+            lanes, *self._vectors(theta),
         )  # fmt: skip
         wanted = (*self._shift(), self.sums, self.totals, block.rows, shape.columns // shape.vector)
         how: dict[str, Any] = {
             "CHUNK": shape.chunk, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
             "WEIGHTED": block.weight is not None, "OFFSET": block.offset is not None,
-            "FRAMED": kernel._is_framed(0, shape.columns), "SPLIT": kernel.sweep_dtype == torch.float32,
+            "FRAMED": kernel._is_framed(0, shape.columns), "DTYPE": language_dtype(kernel.sweep_dtype),
             "num_warps": _WARPS,
         }  # fmt: skip
         with self._device():
             if shape.strips:
                 sweep_held[(shape.programs,)](*rows, *wanted, STRIPS=shape.strips, **how)
                 return
-            direct, _, constant = point if direction is None else self._vectors(direction)
             sweep[(shape.programs,)](
-                *rows, direct, constant, *wanted, shape.points,
+                *rows, *self._vectors(theta if direction is None else direction), *wanted, shape.points,
                 POINTS=_power_of_two(shape.points), CURVED=direction is not None, **how,
             )  # fmt: skip
 
@@ -264,12 +268,10 @@ class _Sweep:
         kernel = self.kernel
         return values / kernel.frame.scale if kernel._is_framed(0, self.shape.columns) else values
 
-    def _vectors(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Coefficients ``(M, p)`` in the products' dtype, what they were rounded by, and intercepts."""
+    def _vectors(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients ``(M, p)`` of columns that are only shifted, and intercepts."""
         flat = theta[:, 0].to(torch.float64)
-        exact = self._over_scale(flat[:, :-1]).contiguous()
-        rounded = exact.to(self.kernel.sweep_dtype)
-        return rounded, rounded if rounded is exact else (exact - rounded).to(rounded.dtype), flat[:, -1].contiguous()
+        return self._over_scale(flat[:, :-1]).contiguous(), flat[:, -1].contiguous()
 
     def _shift(self) -> tuple[Tensor, Tensor]:
         """What is taken off the columns, in two parts that stored and wanted numbers have room for."""

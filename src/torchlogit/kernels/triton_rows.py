@@ -5,9 +5,9 @@ adds, a row to each thread, then products of slopes with the rows. Rows of few c
 (`sweep_held`); those of many are read again, from a cache of the device (`sweep`). All that a chunk needs is asked for
 before any of it is used, since what is under way is what keeps a memory busy.
 
-What programs add up they write to places of their own: no atomics, so the same bits every time. Products run in the
-dtype of the coefficients. What a row has only one of (predictor, loss, slope) is float64: beside its columns it costs
-little, and the device's float32 logarithm is no good near one.
+What programs add up they write to places of their own: no atomics, so the same bits every time. What a row has only
+one of (predictor, loss, slope) is float64: beside its columns it costs little, and the device's float32 logarithm is no
+good near one.
 
 The compiler is told nothing about alignment but of the rows themselves, and reads ``VECTOR`` of their elements at once
 where rows are as long as a multiple of that: the order of additions depends on it.
@@ -16,6 +16,7 @@ where rows are as long as a multiple of that: the order of additions depends on 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 
@@ -32,6 +33,11 @@ def launched(function: Callable[..., Any]) -> Any:
     return triton.jit(
         function, do_not_specialize=["rows", "points"], do_not_specialize_on_alignment=arguments
     )  # fmt: skip
+
+
+def language_dtype(dtype: torch.dtype) -> Any:
+    """Its name in the loops' language."""
+    return tl.float32 if dtype == torch.float32 else tl.float64
 
 
 # -- a row ------------------------------------------------------------------------------------------------------------
@@ -117,8 +123,11 @@ def _tile(rows, x_column, present, column, known, WEIGHTED: tl.constexpr):
 
 
 @compiled
-def _framed(stored, present, column, known, shift, rest, like, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr):
-    """A tile in the dtype of ``like``, the frame's shift taken off.
+def _framed(
+    stored, present, column, known, shift, rest,
+    DTYPE: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """A tile in the products' dtype, the frame's shift taken off.
 
     The shift comes in two parts: of float32 rows minus the first, all digits are left for the second.
     """
@@ -128,14 +137,17 @@ def _framed(stored, present, column, known, shift, rest, like, WEIGHTED: tl.cons
         stored = (stored.to(first.dtype) - first[None, :]) - second[None, :]
         if WEIGHTED:
             stored = tl.where(present[:, None], stored, 0.0)
-    return stored.to(like.dtype)
+    return stored.to(DTYPE)
 
 
 @compiled
-def _plus_times(total, z, column, known, vector):
-    """A tile times a vector, element by element, exact before it is added to ``total`` and rounded."""
-    factor = tl.load(vector + column, mask=known, other=0.0)[None, :]
-    return tl.fma(z, tl.broadcast_to(factor, z.shape), total)
+def _plus_times(total, z, column, known, vector, SMALL: tl.constexpr = False):
+    """A tile times a float64 vector, or what is left of it after rounding; exact before it is added to ``total``."""
+    exact = tl.load(vector + column, mask=known, other=0.0)
+    factor = exact.to(z.dtype)
+    if SMALL:
+        factor = (exact - factor.to(tl.float64)).to(z.dtype)
+    return tl.fma(z, tl.broadcast_to(factor[None, :], z.shape), total)
 
 
 @compiled
@@ -164,24 +176,23 @@ def _down(bent, LANES: tl.constexpr):
 
 @compiled
 def _predict(
-    rows, x_column, present, local, shift, rest, coefficients, small, directions, columns,
-    COLUMNS: tl.constexpr, VECTOR: tl.constexpr, CURVED: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
-    SPLIT: tl.constexpr,
+    rows, x_column, present, local, shift, rest, coefficients, directions, columns,
+    DTYPE: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, CURVED: tl.constexpr, WEIGHTED: tl.constexpr,
+    FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Products of rows with a point and, if ``CURVED``, a direction: float64."""
-    like = tl.load(coefficients)
-    eta = tl.zeros([rows.shape[0], COLUMNS // VECTOR], like.dtype)
+    eta = tl.zeros([rows.shape[0], COLUMNS // VECTOR], DTYPE)
     along = eta
     column = tl.arange(0, COLUMNS)
     known = column < columns
     later = _tile(rows, x_column, present, column, known, WEIGHTED)
     for first in range(COLUMNS, columns + COLUMNS, COLUMNS):
-        z = _framed(later, present, column, known, shift, rest, like, WEIGHTED, FRAMED)
+        z = _framed(later, present, column, known, shift, rest, DTYPE, WEIGHTED, FRAMED)
         following = first + tl.arange(0, COLUMNS)
         later = _tile(rows, x_column, present, following, following < columns, WEIGHTED)
         bent = tl.zeros_like(z)
-        if SPLIT:
-            bent = _plus_times(bent, z, column, known, small)
+        if DTYPE != tl.float64:  # noqa: SIM300, which takes it for a constant
+            bent = _plus_times(bent, z, column, known, coefficients, True)
         eta += _neighbours(_plus_times(bent, z, column, known, coefficients), VECTOR)
         if CURVED:
             along += _neighbours(_plus_times(tl.zeros_like(z), z, column, known, directions), VECTOR)
@@ -191,18 +202,17 @@ def _predict(
 
 @compiled
 def _pull_back(
-    rows, x_column, present, shift, rest, coefficients, slope, sums, columns,
-    COLUMNS: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
+    rows, x_column, present, shift, rest, slope, sums, columns,
+    DTYPE: tl.constexpr, COLUMNS: tl.constexpr, WEIGHTED: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Add ``slope' z`` to ``sums (columns,)``."""
-    like = tl.load(coefficients)
-    factor = slope.to(like.dtype)[:, None]
+    factor = slope.to(DTYPE)[:, None]
     column = tl.arange(0, COLUMNS)
     known = column < columns
     later = _tile(rows, x_column, present, column, known, WEIGHTED)
     for first in range(COLUMNS, columns + COLUMNS, COLUMNS):
         before = tl.load(sums + column, mask=known, other=0.0)
-        z = _framed(later, present, column, known, shift, rest, like, WEIGHTED, FRAMED)
+        z = _framed(later, present, column, known, shift, rest, DTYPE, WEIGHTED, FRAMED)
         following = first + tl.arange(0, COLUMNS)
         later = _tile(rows, x_column, present, following, following < columns, WEIGHTED)
         tl.store(sums + column, before + tl.sum(z * factor, 0).to(tl.float64), mask=known)
@@ -212,16 +222,16 @@ def _pull_back(
 @launched
 def sweep(
     x, x_row, x_column, target, target_row, target_lane, weight, weight_row, weight_lane,
-    offset, offset_row, offset_lane, lanes, coefficients, small, constant, directions, direction_constant, shift, rest,
+    offset, offset_row, offset_lane, lanes, coefficients, constant, directions, direction_constant, shift, rest,
     sums, totals, rows, columns, points,
     CHUNK: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, POINTS: tl.constexpr, CURVED: tl.constexpr,
-    WEIGHTED: tl.constexpr, OFFSET: tl.constexpr, FRAMED: tl.constexpr, SPLIT: tl.constexpr,
+    WEIGHTED: tl.constexpr, OFFSET: tl.constexpr, FRAMED: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Sums over rows at M points: of losses and their gradients or, if ``CURVED``, of curvatures times directions.
 
-    ``x_row`` and ``columns`` count ``VECTOR`` elements. ``coefficients`` and ``directions`` are ``(M, p)``; with
-    ``SPLIT``, ``small`` is what the first had to be rounded by. It comes first in every sum, where it still decides how
-    the exact products after it are rounded: so this error averages out, as that of a rounded point would not.
+    ``x_row`` and ``columns`` count ``VECTOR`` elements, ``coefficients`` and ``directions`` are ``(M, p)``, float64,
+    products in ``DTYPE``. What coefficients are rounded by comes first in every sum, where it still decides how the
+    exact products after it are rounded: so this error averages out, as that of a rounded point would not.
     ``sums (programs, M, p)``, zero at first, and ``totals (programs, 4, M)`` (weight, loss, slope, margin) are the
     results, float64.
     """
@@ -243,8 +253,8 @@ def sweep(
             share = _weight(weight, weight_row, weight_lane, row, inside, lane, WEIGHTED)
             own, base = _own(target, target_row, target_lane, offset, offset_row, offset_lane, row, lane, share, OFFSET)
             eta, along = _predict(
-                first, x_column, present, local, shift, rest, coefficients + at, small + at, directions + at, columns,
-                COLUMNS, VECTOR, CURVED, WEIGHTED, FRAMED, SPLIT,
+                first, x_column, present, local, shift, rest, coefficients + at, directions + at, columns,
+                DTYPE, COLUMNS, VECTOR, CURVED, WEIGHTED, FRAMED,
             )  # fmt: skip
             eta, along = eta + (base + tl.load(constant + m)), along + tl.load(direction_constant + m)
             value, slope, margin = _row_terms(eta, along, share, own, CURVED)
@@ -254,8 +264,8 @@ def sweep(
             margins = tl.where(here, tl.minimum(margins, margin[:, None]), margins)
             tl.debug_barrier()  # else the compiler would keep the rows, for which there is no room
             _pull_back(
-                first, x_column, present, shift, rest, coefficients, slope, own_sums + at, columns,
-                COLUMNS, WEIGHTED, FRAMED,
+                first, x_column, present, shift, rest, slope, own_sums + at, columns,
+                DTYPE, COLUMNS, WEIGHTED, FRAMED,
             )  # fmt: skip
             tl.debug_barrier()
     to, mask = totals + program * 4 * points + point, point < points
@@ -271,9 +281,9 @@ def sweep(
 @launched
 def sweep_held(
     x, x_row, x_column, target, target_row, target_lane, weight, weight_row, weight_lane,
-    offset, offset_row, offset_lane, lanes, coefficients, small, constant, shift, rest, sums, totals, rows, columns,
+    offset, offset_row, offset_lane, lanes, coefficients, constant, shift, rest, sums, totals, rows, columns,
     CHUNK: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, STRIPS: tl.constexpr, WEIGHTED: tl.constexpr,
-    OFFSET: tl.constexpr, FRAMED: tl.constexpr, SPLIT: tl.constexpr,
+    OFFSET: tl.constexpr, FRAMED: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Loss and gradient as `sweep` adds them up, at one point, of rows of at most ``STRIPS`` tiles of columns.
 
@@ -282,7 +292,7 @@ def sweep_held(
     x_row, columns = x_row * VECTOR, columns * VECTOR
     program, programs = tl.program_id(0), tl.num_programs(0)
     local = tl.arange(0, CHUNK)
-    lane, base, like = tl.load(lanes), tl.load(constant), tl.load(coefficients)
+    lane, base = tl.load(lanes), tl.load(constant)
     LANES: tl.constexpr = 32 * VECTOR // COLUMNS  # rows of a tile that different threads have
     weights = tl.zeros([CHUNK], tl.float64)
     losses, levels = tl.zeros_like(weights), tl.zeros_like(weights)
@@ -300,14 +310,14 @@ def sweep_held(
         for strip in tl.static_range(STRIPS):
             column = strip * COLUMNS + tl.arange(0, COLUMNS)
             tiles = tiles + (_tile(first, x_column, present, column, column < columns, WEIGHTED),)
-        eta = tl.zeros([CHUNK, COLUMNS], like.dtype)
+        eta = tl.zeros([CHUNK, COLUMNS], DTYPE)
         held = ()
         for strip in tl.static_range(STRIPS):
             column = strip * COLUMNS + tl.arange(0, COLUMNS)
             known = column < columns
-            z = _framed(tiles[strip], present, column, known, shift, rest, like, WEIGHTED, FRAMED)
-            if SPLIT:
-                eta = _plus_times(eta, z, column, known, small)
+            z = _framed(tiles[strip], present, column, known, shift, rest, DTYPE, WEIGHTED, FRAMED)
+            if DTYPE != tl.float64:  # noqa: SIM300, which takes it for a constant
+                eta = _plus_times(eta, z, column, known, coefficients, True)
             held = held + (z,)
         for strip in tl.static_range(STRIPS):
             column = strip * COLUMNS + tl.arange(0, COLUMNS)
@@ -318,7 +328,7 @@ def sweep_held(
         losses += value
         levels += slope
         margins = tl.minimum(margins, margin)
-        factor = slope.to(like.dtype)[:, None]
+        factor = slope.to(DTYPE)[:, None]
         before, down = down, ()
         for strip in tl.static_range(STRIPS):
             down = down + (before[strip] + _down(held[strip] * factor, LANES),)
