@@ -322,7 +322,7 @@ def optimum(device: Any, options: argparse.Namespace) -> list[str]:
         f"objective {value:.9g}",
         "- peak memory above X and y: "
         + ("not measured" if above is None else f"{(above - held) / 1e9:.2f} GB, X is {X.nbytes / 1e9:.2f} GB"),
-        f"- {str(model.plan_).splitlines()[0]}",
+        f"- {model.plan_.solver}, {model.plan_.preconditioner}; start from {model.plan_.warm_rows:,} sampled rows",
     ]
 
 
