@@ -51,4 +51,5 @@ def test_only_what_shapes_a_step_has_them():
     kernel = TorchKernel(Binomial(), frame)
     assert kernel._multiplied is torch.matmul
     assert TorchKernel(Binomial(), frame, torch.float32)._multiplied is torch.matmul
-    assert kernel.rounded()._multiplied is tf32.short_product
+    assert kernel.rounded()._multiplied is torch.matmul
+    assert kernel.rounded(short=True)._multiplied is tf32.short_product

@@ -29,8 +29,12 @@ class Kernel(Protocol):
     dtype: torch.dtype
     block_rows: int | None  # rows of a block in a sweep; None: the source's own choice
 
-    def rounded(self) -> Kernel:
-        """The same with products of fewer digits, where those are faster."""
+    def rounded(self, *, short: bool = False) -> Kernel:
+        """The same with products of fewer digits, where those are faster; if ``short``, of very few."""
+        ...
+
+    def rounding(self) -> float:
+        """Variance of what rounding its factors adds to a column, over the square of its entries; 0 for float32."""
         ...
 
     def design(self, block: Block) -> Tensor:

@@ -67,7 +67,7 @@ class NumbaKernel(TorchKernel):
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
         self._spare: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
 
-    def rounded(self) -> NumbaKernel:
+    def rounded(self, *, short: bool = False) -> NumbaKernel:
         """Itself: the loops wait for memory, not for arithmetic."""
         return self
 

@@ -36,9 +36,13 @@ class ReferenceKernel:
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         self.loss, self.frame, self.dtype = loss, frame, torch.float64
 
-    def rounded(self) -> ReferenceKernel:
+    def rounded(self, *, short: bool = False) -> ReferenceKernel:
         """Itself."""
         return self
+
+    def rounding(self) -> float:
+        """Of nothing."""
+        return 0.0
 
     def design(self, block: Block) -> Tensor:
         """All columns of the block as a dense float64 matrix in frame coordinates, intercept last."""

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.bfloat16 import coarse_dtype
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
@@ -24,8 +25,14 @@ from torchlogit.threads import at_once, one_thread_each, workers
 _GRAM_ELEMENTS = 4_194_304
 # On a CPU, those of the rows of a piece.
 _CACHED_ELEMENTS = 200_000
+# Elements that are shifted and scaled at once, in a second-level cache.
+_FRAMED_ELEMENTS = 65_536
 # Bytes to which torch aligns memory. The bits of a matrix product may depend on it, so other blocks are copied.
 _ALIGNMENT = 64
+# Outputs from which products in bfloat16 are worth the conversion.
+_SHORT_OUTPUTS = 8
+# Half of the last bit that a factor keeps.
+_TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
 # Columns of a symmetric product that are computed at once.
 _STRIPE = 256
 
@@ -43,7 +50,7 @@ class TorchKernel:
     gram_dtype : torch.dtype, optional
         Of the factors of `gram`, for one output; None for ``dtype``.
     short : bool, default=False
-        Whether ten bits of each factor will do (see `short_product`).
+        Whether ten bits of each factor will do, or eight (see `rounded`).
     """
 
     block_rows: int | None = None
@@ -59,8 +66,10 @@ class TorchKernel:
     ) -> None:
         self.loss, self.frame, self.dtype, self.gram_dtype = loss, frame, dtype, gram_dtype or dtype
         self._multiplied = short_product if short else torch.matmul
+        many = loss.outputs >= _SHORT_OUTPUTS and frame.shift.device.type == "cpu"
+        self.factor_dtype = coarse_dtype() if short and many else dtype
         self._framed: dict[tuple[int, int], bool] = {}
-        self._rounded: TorchKernel | None = None
+        self._rounded: dict[bool, TorchKernel] = {}
         self._room = threading.local()
         # Of the last block, for problems that have no other.
         self._last_dense: tuple[Block, Tensor] | None = None
@@ -68,13 +77,24 @@ class TorchKernel:
         self._last_target: tuple[Tensor, Tensor] | None = None
         self._last_eta: tuple[Block, Tensor, int, Tensor] | None = None
 
-    def rounded(self) -> TorchKernel:
-        """The same with products in float32."""
-        if self.dtype == torch.float32:
+    def rounded(self, *, short: bool = False) -> TorchKernel:
+        """The same with products in float32.
+
+        If ``short``, with still fewer bits of their factors, where that is faster: in TF32 on CUDA devices, and in
+        bfloat16 for many outputs on processors that multiply it. Sums are float32 even then.
+        """
+        if self.dtype == torch.float32 and not short:
             return self
-        if self._rounded is None:
-            self._rounded = TorchKernel(self.loss, self.frame, torch.float32, short=True)
-        return self._rounded
+        if short not in self._rounded:
+            self._rounded[short] = TorchKernel(self.loss, self.frame, torch.float32, short=short)
+        return self._rounded[short]
+
+    def rounding(self) -> float:
+        """Variance of what rounding its factors adds to a column, over the square of its entries."""
+        device = self.frame.shift.device.type
+        if self._multiplied is torch.matmul or (device == "cpu" and self.factor_dtype == self.dtype):
+            return 0.0
+        return float((_TF32_BIT if device == "cuda" else _BFLOAT16_BIT) ** 2 / 3)
 
     # -- a block in frame coordinates ---------------------------------------------------------------------------
 
@@ -86,21 +106,36 @@ class TorchKernel:
         if last is not None and last[0] is block:
             return last[1]
         width, missing, dense = block.dense.shape[1], _missing(block), block.dense
-        framed, converted = self._is_framed(0, width), dense.dtype != self.dtype
+        framed, converted = self._is_framed(0, width), dense.dtype != self.factor_dtype
         if framed or missing is not None or converted or dense.data_ptr() % _ALIGNMENT:
             # Only where every block is copied: the bits of a product depend on its width.
             alone = (framed or converted) and block.sparse is None and block.codes is None
             dense = self._taken(block.dense, block.rows, width + alone)
             columns = dense[:, :width]
             if framed:
-                # float64 first: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean.
-                torch.sub(block.dense, self.frame.shift[:width], out=columns).div_(self.frame.scale[:width])
+                self._frame_into(block.dense, columns)
             else:
                 columns.copy_(block.dense)
             if missing is not None:
                 columns.masked_fill_(missing[:, None], 0.0)
         self._last_dense = block, dense
         return dense
+
+    def _frame_into(self, stored: Tensor, columns: Tensor) -> None:
+        """Shift and scale in float64: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean."""
+        width = stored.shape[1]
+        shift, scale = self.frame.shift[:width], self.frame.scale[:width]
+        if stored.device.type != "cpu" or columns.dtype == torch.float64:
+            torch.sub(stored, shift, out=columns).div_(scale)
+            return
+        # Operations of several dtypes take up to thirty times as long as those of one.
+        step = max(1, _FRAMED_ELEMENTS // width)
+        exact = torch.empty(min(step, stored.shape[0]), width, dtype=torch.float64)
+        for start in range(0, stored.shape[0], step):
+            piece = stored[start : start + step]
+            part = exact[: piece.shape[0]]
+            part.copy_(piece).sub_(shift).div_(scale)
+            columns[start : start + step].copy_(part)
 
     def _taken(self, like: Tensor, rows: int, width: int) -> Tensor:
         """Room for a block, the same for each: the pages of a fresh one cost more than the block's products.
@@ -110,7 +145,7 @@ class TorchKernel:
         """
         room: Tensor | None = getattr(self._room, "tensor", None)
         if room is None or room.shape[0] < rows or room.shape[1] != width:
-            room = torch.empty(rows, width, dtype=self.dtype, device=like.device)
+            room = torch.empty(rows, width, dtype=self.factor_dtype, device=like.device)
             room[:, like.shape[1] :] = 1.0
             self._room.tensor = room
         return room[:rows]
@@ -199,6 +234,9 @@ class TorchKernel:
         if dense is not None and dense.device.type != "cpu":
             eta = self._multiplied(dense, flat[:, :column].T)
             eta = eta if column == width else eta.add_(flat[:, -1])
+        elif dense is not None and dense.dtype != self.dtype:
+            eta = _as((_as(flat[:, :column], dense.dtype) @ dense.T).T.contiguous(), self.dtype)
+            eta = eta if column == width else eta.add_(flat[:, -1])
         elif dense is not None and column == width:
             eta = (flat @ dense.T).T.contiguous()
         elif dense is not None:
@@ -220,13 +258,14 @@ class TorchKernel:
         """``sum_i slope_i z_i'``: ``slope (rows, M, K)`` to ``(M, K, p + 1)`` float64."""
         rows, points, outputs = slope.shape
         flat = slope.reshape(rows, points * outputs)
+        factor = flat if dense is None else _as(flat, dense.dtype)
         if dense is not None and dense.shape[1] == width:
-            return _as(self._multiplied(flat.T, dense), torch.float64).reshape(points, outputs, width)
+            return _as(self._multiplied(factor.T, dense), torch.float64).reshape(points, outputs, width)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
         column = 0
         if dense is not None:
             column = dense.shape[1]
-            gradient[:, :column] = self._multiplied(flat.T, dense)
+            gradient[:, :column] = self._multiplied(factor.T, dense)
         for part in sparse:
             gradient[:, column : column + part.shape[1]] = part.transposed_times(flat.contiguous()).T
             column += part.shape[1]

@@ -112,11 +112,13 @@ class TritonKernel(TorchKernel):
         self._shifts: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
 
-    def rounded(self) -> TorchKernel:
-        """The same with products in float32."""
-        if self._rounded is None and self.dtype != torch.float32:
-            self._rounded = TritonKernel(self.loss, self.frame, torch.float32)
-        return self._rounded or self
+    def rounded(self, *, short: bool = False) -> TorchKernel:
+        """The same with products in float32: the loops wait for memory, not for arithmetic."""
+        if self.dtype == torch.float32:
+            return self
+        if not self._rounded:
+            self._rounded[False] = TritonKernel(self.loss, self.frame, torch.float32)
+        return self._rounded[False]
 
     def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Sums of loss and gradient, and the smallest margin."""

@@ -13,6 +13,8 @@ from torchlogit.solvers.base import lane_dot
 
 # Tolerances that products in float32 can meet.
 _FEW_DIGITS = 1e-4
+# The share of its squared norm below which a residual is rounding.
+_NOTHING = 1e-20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,10 @@ def newton_direction(
     precondition: Callable[[Tensor], Tensor],
     tolerance: Tensor,
     limit: int,
+    least: int = 0,
 ) -> Tensor:
     """The direction alone of `newton_path`."""
-    return newton_path(objective, u, lanes, gradient, precondition, tolerance, limit).direction
+    return newton_path(objective, u, lanes, gradient, precondition, tolerance, limit, least).direction
 
 
 def newton_path(
@@ -48,6 +51,7 @@ def newton_path(
     precondition: Callable[[Tensor], Tensor],
     tolerance: Tensor,
     limit: int,
+    least: int = 0,
 ) -> Solved:
     """Solve ``H d = -gradient`` approximately, where H is the objective's curvature at ``u``.
 
@@ -62,6 +66,9 @@ def newton_path(
         Stop a lane when the residual's ``P`` norm has fallen by this factor.
     limit : int
         Most products, each one read of the rows.
+    least : int, default=0
+        Fewest products, as long as there is a residual: a preconditioner that misses a flat direction hides it from
+        the residual's norm too, and only further products find it.
 
     Returns
     -------
@@ -74,7 +81,7 @@ def newton_path(
     search = solved
     size = lane_dot(residual, solved)
     target = tolerance.square() * size
-    running = size > 0
+    running, nothing = size > 0, _NOTHING * size
     path: list[Tensor] = []
     products = 0
     # A direction is wanted to a few digits, and where there is a penalty nothing hangs on curvature that is tiny.
@@ -92,7 +99,7 @@ def newton_path(
         residual = residual - length[:, None, None] * bent
         solved = precondition(residual)
         shrunk = lane_dot(residual, solved)
-        running = running & (shrunk > target)
+        running = running & (shrunk > (target if products >= least else nothing))
         search = solved + torch.where(running, shrunk / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
         size = torch.where(running, shrunk, size)
     return Solved(objective.project(direction), products, tuple(objective.project(step) for step in path))

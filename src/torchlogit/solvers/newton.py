@@ -166,7 +166,8 @@ class Newton:
             tolerance = torch.full_like(tolerance, _LOOSE)
         # A direction cut short would understate the excess that the certificate needs.
         limit = self.products if close else cap
-        solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit)
+        least = objective.sure_products if close else 0  # the certificate rests on it
+        solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit, least)
         return _Model(*_downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
 
 
