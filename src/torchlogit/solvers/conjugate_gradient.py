@@ -37,10 +37,9 @@ def newton_direction(
     precondition: Callable[[Tensor], Tensor],
     tolerance: Tensor,
     limit: int,
-    least: int = 0,
 ) -> Tensor:
     """The direction alone of `newton_path`."""
-    return newton_path(objective, u, lanes, gradient, precondition, tolerance, limit, least).direction
+    return newton_path(objective, u, lanes, gradient, precondition, tolerance, limit).direction
 
 
 def newton_path(

@@ -160,10 +160,9 @@ class LBFGS:
             return replace(state, direction=direction, excess=0.5 * bound * lane_dot(state.gradient, solved))
         if state.futile >= _FUTILE or bool((state.kkt <= max(self.tol, _CLOSE)).all()):
             tolerance = torch.full_like(state.value, 0.1)
-            least, most = objective.sure_products, self.confirm
             direction = newton_direction(
-                objective, state.u, state.lanes, state.gradient, inverse, tolerance, most, least
-            )  # fmt: skip
+                objective, state.u, state.lanes, state.gradient, inverse, tolerance, self.confirm
+            )
         uphill = lane_dot(state.gradient, direction) >= 0
         direction = torch.where(uphill[:, None, None], -state.gradient, direction)
         return replace(state, direction=direction, excess=-0.5 * lane_dot(state.gradient, direction))
