@@ -27,17 +27,14 @@ MOST_POINTS = 8
 # A program is one warp, so that nothing waits for other warps, and has a row for each of its threads. A row of a tile
 # is a line of the cache.
 _WARPS, _CHUNK, _LINE_BYTES = 1, 32, 128
-# Tiles that the registers of a warp hold. With 1e7 rows of 100 float32 columns an H200 takes 1.05 ms so, 1.33 reading
-# them twice; eight lines were spilt, and so were conversions to float64.
+# Tiles that the registers of a warp hold, in the dtype of the rows: with 1e7 rows of 100 float32 columns an H200 takes
+# 1.05 ms so, 1.33 reading them twice. Held in float64, float32 rows are spilt.
 _HELD_STRIPS = 4
 # Bytes that a thread reads at once, where rows are as long as a multiple of them.
 _VECTOR_BYTES = 16
 # Programs. Those that hold rows take all registers of a multiprocessor by eight, so there are as many as run at once:
 # the same number, and the same bits, on the same device. Of the others there are more than any device runs.
 _HELD_AT_ONCE, _PROGRAMS = 8, 16_384
-# Bytes of the chunks of all programs that run at once, at most _RUNNING: rows that are read twice should come from
-# memory once, and then from the second-level cache (40 MiB or more).
-_CHUNK_BYTES, _RUNNING = 2**25, 2048
 # Elements of the programs' sums.
 _SUMS = 16_777_216
 # The first Triton whose language has what the loops are written in.
@@ -192,19 +189,18 @@ class Shape:
     def of(cls, dense: Tensor, points: int, dtype: torch.dtype, *, curved: bool = False) -> Shape:
         """For products at so many points."""
         rows, columns = dense.shape
-        size, tile_columns = columns * dense.itemsize, _LINE_BYTES // dense.itemsize
+        tile_columns = _LINE_BYTES // dense.itemsize
         strips = -(-columns // tile_columns)
         held = points == 1 and not curved and strips <= _HELD_STRIPS and dtype.itemsize <= dense.itemsize
-        chunk, most = _CHUNK, _HELD_AT_ONCE * _multiprocessors(dense.device)
-        if not held:
-            chunk = min(_CHUNK, max(4, 1 << (_CHUNK_BYTES // (_RUNNING * size)).bit_length() >> 1))
-            most = min(_PROGRAMS, max(1, _SUMS // (points * columns)))
+        if held:
+            programs = _HELD_AT_ONCE * _multiprocessors(dense.device)
+        else:
+            programs = min(_PROGRAMS, max(1, _SUMS // (points * columns)))
         vector = _VECTOR_BYTES // dense.itemsize
         if columns % vector or dense.stride(0) % vector or dense.stride(1) != 1:
             vector = 1
-        return cls(
-            points, columns, min(most, -(-rows // chunk)), chunk, tile_columns, vector, strips if held else 0
-        )  # fmt: skip
+        programs = min(programs, -(-rows // _CHUNK))
+        return cls(points, columns, programs, _CHUNK, tile_columns, vector, strips if held else 0)
 
 
 @cache
