@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted
 
-from torchlogit.inputs import as_array, dense_tensor, is_tensor, known_codes, numeric_array, row_offsets
+from torchlogit.inputs import dense_tensor, is_tensor, numeric_array
 from torchlogit.nn import LogisticModule
 from torchlogit.prediction import (
     Solution,
@@ -26,6 +26,7 @@ from torchlogit.prediction import (
     tensor_log_probabilities,
     tensor_probabilities,
 )
+from torchlogit.row_values import as_array, known_codes, row_offsets
 from torchlogit.rows import LazyRows
 from torchlogit.torch_objects import host_array
 

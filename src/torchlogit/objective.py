@@ -21,12 +21,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from torchlogit.coordinates import Coordinates, between, pull_diagonal
 from torchlogit.journal import NoJournal, Sweep
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
-from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Shard, Source, communicator_of
 from torchlogit.threads import add_in_order, sweepers
@@ -60,69 +61,6 @@ class Effort:
     rows: int = 0
     nbytes: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Coordinates:
-    """Per lane, the units of the columns: raw ``centre`` and ``scale`` ``(L, p)``, float64."""
-
-    centre: Tensor
-    scale: Tensor
-    identity: bool = False  # both do nothing
-    # (L, 1, p + 1): the intercept has no unit of its own. None are made where they do nothing.
-    _shift: Tensor = field(init=False, repr=False, compare=False)
-    _unit: Tensor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.identity:
-            return
-        one = self.scale.new_ones(self.scale.shape[0], 1)
-        object.__setattr__(self, "_shift", torch.cat([self.centre, torch.zeros_like(one)], 1)[:, None])
-        object.__setattr__(self, "_unit", torch.cat([self.scale, one], 1)[:, None])
-
-    def to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
-        """Standardised ``u (M, K, p + 1)`` to raw coefficients, intercept last."""
-        if self.identity:
-            return u
-        shift, unit = self._of(lanes)
-        theta = u / unit
-        theta.select(-1, -1).sub_((shift * theta).sum(-1))
-        return theta
-
-    def weights_to_raw(self, u: Tensor, lanes: Tensor) -> Tensor:
-        """The coefficients ``(M, K, p)`` alone."""
-        if self.identity:
-            return u[..., :-1]
-        return (u / self._of(lanes)[1])[..., :-1]
-
-    def from_raw(self, theta: Tensor, lanes: Tensor) -> Tensor:
-        """The inverse of `to_raw`."""
-        if self.identity:
-            return theta
-        shift, unit = self._of(lanes)
-        u = theta * unit
-        u.select(-1, -1).add_((shift * theta).sum(-1))
-        return u
-
-    def gradient_to_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
-        """A gradient in standardised units to the one in raw coefficients: the inverse transpose of `to_raw`."""
-        if self.identity:
-            return gradient
-        shift, unit = self._of(lanes)
-        return torch.addcmul(gradient * unit, shift, gradient[..., -1:])
-
-    def gradient_from_raw(self, gradient: Tensor, lanes: Tensor) -> Tensor:
-        """The inverse of `gradient_to_raw`."""
-        if self.identity:
-            return gradient
-        shift, unit = self._of(lanes)
-        return torch.addcmul(gradient, shift, gradient[..., -1:], value=-1).div_(unit)
-
-    def _of(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and unit of these lanes, ``(M or 1, 1, p + 1)``."""
-        if self._unit.shape[0] == 1:  # a plain fit: no gather, which small problems would notice
-            return self._shift, self._unit
-        return self._shift[lanes], self._unit[lanes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +131,9 @@ class Objective:
         set_(self, "outputs", self.kernel.loss.outputs)
         set_(self, "width", self.source.features + 1)
         set_(self, "coordinates", Coordinates(centre, scale))
-        set_(self, "relative", _between(centre, scale, frame))
+        set_(self, "relative", between(centre, scale, frame))
         if self.prior is not None:
-            set_(self, "bridge", _between(centre, scale, self.prior.frame))
+            set_(self, "bridge", between(centre, scale, self.prior.frame))
         else:
             set_(self, "bridge", self.relative)
         set_(self, "ridge", ridge)
@@ -433,10 +371,10 @@ class Objective:
         stats = self._sweep(lambda _, block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
         total = self._total(stats)[:, None, None]
-        diagonal = _pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
+        diagonal = pull_diagonal(stats.diagonal / total, stats.cross / total, lanes, self.relative)
         if self.prior is not None:
             square, cross = self.prior.diagonal() / total, self.prior.cross() / total
-            diagonal = diagonal + _pull_diagonal(square, cross, lanes, self.bridge)
+            diagonal = diagonal + pull_diagonal(square, cross, lanes, self.bridge)
         diagonal[..., :-1] += self.ridge[lanes][:, None]
         return diagonal if self.fit_intercept else self._without_intercept(diagonal)
 
@@ -562,14 +500,6 @@ def _most_kept(device: torch.device) -> float:
     return max(_KEPT_BYTES, _KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
 
 
-def _between(centre: Tensor, scale: Tensor, frame: Frame) -> Coordinates:
-    """Lanes' units as a frame sees them."""
-    if centre.shape[0] == 1 and torch.equal(centre[0], frame.shift) and torch.equal(scale[0], frame.scale):
-        return Coordinates(torch.zeros_like(centre), torch.ones_like(scale), True)
-    centre, scale = (centre - frame.shift) / frame.scale, scale / frame.scale
-    return Coordinates(centre, scale, bool((centre == 0).all() & (scale == 1).all()))
-
-
 def _blocks_from(source: Source, rows: int | None, first: int) -> Iterator[Block]:
     """Blocks without the first ones, which a source with ``blocks_from(rows, first)`` need not read."""
     if not first:
@@ -587,10 +517,3 @@ def _written_out(row: Block) -> Block:
         if sparse is not None:
             parts.append(SparsePart(sparse, torch.float64).dense())
     return replace(row, dense=torch.cat(parts, 1), sparse=None, codes=None)
-
-
-def _pull_diagonal(square: Tensor, cross: Tensor, lanes: Tensor, units: Coordinates) -> Tensor:
-    """The diagonal in other units, from the diagonal and the intercept's column ``(M, K, D)``."""
-    centre, scale = units.centre[lanes][:, None], units.scale[lanes][:, None]
-    centred = square[..., :-1] - 2 * centre * cross[..., :-1] + centre.square() * square[..., -1:]
-    return torch.cat([torch.clamp(centred, min=0) / scale.square(), square[..., -1:]], dim=-1)

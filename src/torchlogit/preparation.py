@@ -15,18 +15,12 @@ from torchlogit.comm import ALONE, Communicator, current
 from torchlogit.fit import Fit, NonFiniteError, Problem
 from torchlogit.gathering import weights_of
 from torchlogit.incremental import Incremental
-from torchlogit.inputs import (
-    Features,
-    known_codes,
-    row_offsets,
-    row_weights,
-    training_features,
-    training_labels,
-)
+from torchlogit.inputs import Features, training_features
 from torchlogit.losses import loss_for
 from torchlogit.parameters import check_parameters, device_of, seed_of
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import FitOptions
+from torchlogit.row_values import known_codes, row_offsets, row_weights, training_labels
 from torchlogit.sharing import agreed, classes_of, located, read
 from torchlogit.sources import shared
 

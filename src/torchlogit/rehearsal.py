@@ -15,12 +15,13 @@ from torchlogit.cost import Job, Speed
 from torchlogit.encode import TableEncoder
 from torchlogit.fit import Fit, Problem
 from torchlogit.gathering import SAMPLE, WHOLE
-from torchlogit.inputs import encode_labels, row_weights, training_features
+from torchlogit.inputs import training_features
 from torchlogit.losses import loss_for
 from torchlogit.moments import column_moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.plan import Plan
 from torchlogit.problem import Block, FitOptions
+from torchlogit.row_values import encode_labels, row_weights
 from torchlogit.sources import MemorySource
 from torchlogit.sources.ahead import ahead
 from torchlogit.sources.files import detect_format, expand

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.coordinates import Coordinates
 from torchlogit.kernels import TorchKernel
-from torchlogit.objective import Coordinates, Objective
+from torchlogit.objective import Objective
 from torchlogit.problem import Block, Frame
 
 _EPS = float(np.finfo(np.float64).eps)

@@ -11,15 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from torchlogit.comm import Communicator
-from torchlogit.inputs import (
-    Features,
-    at_least_two,
-    classes_and_codes,
-    known_codes,
-    own_classes,
-    training_features,
-)
+from torchlogit.inputs import Features, training_features
 from torchlogit.problem import Block, CodedColumns, SparseRows
+from torchlogit.row_values import at_least_two, classes_and_codes, known_codes, own_classes
 from torchlogit.rows import LazyRows
 
 if TYPE_CHECKING:

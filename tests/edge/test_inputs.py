@@ -558,7 +558,7 @@ def test_what_a_fit_says_about_itself(rows):
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.uint64, np.float32, np.float64])
 @pytest.mark.parametrize("values", [(0, 1), (1, 2), (5, 9, 100), (0, 3)])
 def test_labels_are_counted_as_they_would_be_sorted(rng, dtype, values):
-    from torchlogit.inputs import encode_labels
+    from torchlogit.row_values import encode_labels
 
     labels = rng.choice(values, 1000).astype(dtype)
     labels[: len(values)] = values

@@ -86,7 +86,7 @@ def like(X: Any, values: NDArray[np.float64]) -> Any:
 
 def class_codes(y: Any, classes: NDArray[Any], rows: int) -> NDArray[np.int64]:
     """Position in `classes` of each row's label, ``(n,)``; y may be ``(n,)`` or ``(n, 1)``."""
-    from torchlogit.inputs import as_array
+    from torchlogit.row_values import as_array
 
     labels = as_array(y)
     if labels.shape not in ((rows,), (rows, 1)):

@@ -17,10 +17,11 @@ from torchlogit import model_parts
 from torchlogit.encode import TableEncoder
 from torchlogit.errors import InputError
 from torchlogit.explanation import Explanation, explain
-from torchlogit.inputs import as_array, checked_weights, is_tensor, known_codes, numeric_array
+from torchlogit.inputs import is_tensor, numeric_array
 from torchlogit.lazy_prediction import aligned_batches
 from torchlogit.prediction import linear_predictor, probabilities
 from torchlogit.report.information import MOST_COEFFICIENTS, MOST_OPERATIONS, Sums
+from torchlogit.row_values import as_array, checked_weights, known_codes
 from torchlogit.rows import LazyRows
 from torchlogit.table import Table
 from torchlogit.torch_objects import host_array
