@@ -410,7 +410,7 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         try:
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
                 _watch_reads(fit, getattr(self, "_reads", None) or (lambda read: line.show(told_read(read))))
-                for _, record in fit.steps():
+                for _, record in fit.steps(alone=True):
                     if line.active:
                         line.show(told(record))
                     if self.verbose:

@@ -24,7 +24,7 @@ from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
 from torchlogit.solvers.base import State
 from torchlogit.sources import Source, communicator_of
-from torchlogit.threads import sparing_threads
+from torchlogit.threads import is_little, sparing_threads
 from torchlogit.trace import Record, Trace
 
 
@@ -176,12 +176,16 @@ class Fit:
         """What was chosen, and why."""
         return self._choice.plan
 
-    def steps(self) -> Iterator[tuple[State, Record]]:
-        """The driver's own generator; every record also goes to ``trace``."""
+    def steps(self, *, alone: bool = False) -> Iterator[tuple[State, Record]]:
+        """The driver's own generator; every record also goes to ``trace``.
+
+        If ``alone``, nobody keeps the states: then small problems run in torch's inference mode, a tenth faster.
+        """
         driver: Iterator[tuple[State, Record]] | None = None
         if len(self.run.outcomes) == self.objective.lanes:  # it had been finished when it was kept
             return
-        without_gradients = torch.no_grad()
+        little = alone and self.keeper is None and is_little(self.problem.source, self.objective.outputs)
+        without_gradients = torch.inference_mode() if little else torch.no_grad()
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
             with without_gradients, self._threads:

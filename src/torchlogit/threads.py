@@ -22,6 +22,8 @@ _ELEMENTS = 1_000_000
 # Products that a sweep must be worth before a thread is started for it.
 _SWEEP_PRODUCTS = 4_000_000
 _GRAM_OPERATIONS = 2e9
+# And those of a fit that all happens on the thread that began it.
+_LITTLE_OPERATIONS = 1e7
 _LARGEST_GRAM = 4_000
 
 Item = TypeVar("Item")
@@ -105,6 +107,19 @@ def sparing_threads(source: Source, outputs: int, *, compiled: bool = False) -> 
     # Where no whole Hessian fits, Python's threads share the rows of a product, and the classes of a preconditioner.
     shared = compiled or (outputs > 1 and size > _LARGEST_GRAM)
     return one_thread_each() if source.device.type == "cpu" and (small or shared) else nullcontext()
+
+
+def is_little(source: Source, outputs: int) -> bool:
+    """Whether nothing about these rows is shared among threads, of torch's or of Python's.
+
+    Parameters
+    ----------
+    source : Source
+    outputs : int
+        K.
+    """
+    size = outputs * (source.features + 1)
+    return source.device.type == "cpu" and source.resident and source.rows * float(size) ** 2 <= _LITTLE_OPERATIONS
 
 
 def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
