@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlogit.locality import is_local
+from torchlogit.locality import is_local, rounding_of_rows
 from torchlogit.objective import Objective
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
@@ -225,6 +225,9 @@ def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outc
         # Polishing may leave the certificate by a rounding: keep what held.
         return _polished(run, state, figures, i, held) if small else held.outcome
     distant = small and not is_local(objective, state, i)
+    if small and not distant:
+        figures.excess[i] += rounding_of_rows(objective, state, i, 0.1 * tol * value)
+        small = figures.excess[i] <= 0.1 * tol * value
     if small and not distant:
         ended = _separated(run, state, figures, i, lane)
         run.held[lane] = HeldCertificate(steps, _outcome(state, figures, i, steps, Status.CONVERGED))

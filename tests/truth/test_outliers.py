@@ -70,9 +70,9 @@ def test_one_row_among_many(C):
 
 
 @pytest.mark.parametrize("C", [1.0, np.inf])
-@pytest.mark.parametrize("value", [1e12, 1e15])
+@pytest.mark.parametrize("value", [1e12, 1e14, 1e15])
 def test_beyond_precision_the_answer_is_right_or_not_certified(value, C):
-    for seed in range(5):
+    for seed in range(12):
         X, y = with_outliers(seed, value, 1)
         model = quietly(X, y, C=C)
         if model.converged_:

@@ -176,7 +176,10 @@ def test_heavy_tails(seed, separated):
     X = rng.pareto(0.5 if separated else 0.2, size=(500, 4))
     y = (np.log1p(X) @ [0.3, -0.3, 0.2, 0] + rng.logistic(size=500) > 0).astype(int)
     if not separated:
-        assert fitted(X, y).converged_
+        model = fitted(X, y)
+        # Beside rows of 1e18 float64 does not hold the others: then the fit says so, and is no farther off than that.
+        assert model.converged_ or "precision" in model.status_
+        assert model.objective_ <= optimum(X, y, 0.0).objective * (1 + 1e-6)
         return
     X[:, 3] = np.where(y == 1, X[:, 3], 0.0) * (rng.random(500) < 0.5)
     assert said(fitted(X, y)) == ("quasi", {3})
