@@ -216,7 +216,8 @@ def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outc
     if run.unpenalised(lane) and not objective.has_offset and figures.margin[i] > 0:
         separation = None if run.sampled else complete_separation(objective, state, i)
         return _outcome(state, figures, i, steps, Status.SEPARATED, separation)
-    small = figures.kkt[i] <= tol and figures.excess[i] <= 0.1 * tol * value  # the two numbers of the certificate
+    limit = 0.1 * tol * value
+    small = figures.kkt[i] <= tol and figures.excess[i] <= limit  # the two numbers of the certificate
     held = run.held.get(lane)
     if held is not None and not held.kept_by(value):
         del run.held[lane]
@@ -226,8 +227,8 @@ def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outc
         return _polished(run, state, figures, i, held) if small else held.outcome
     distant = small and not is_local(objective, state, i)
     if small and not distant:
-        figures.excess[i] += rounding_of_rows(objective, state, i, 0.1 * tol * value)
-        small = figures.excess[i] <= 0.1 * tol * value
+        figures.excess[i] += rounding_of_rows(objective, state, i, limit)
+        small = figures.excess[i] <= limit
     if small and not distant:
         ended = _separated(run, state, figures, i, lane)
         run.held[lane] = HeldCertificate(steps, _outcome(state, figures, i, steps, Status.CONVERGED))

@@ -20,7 +20,7 @@ _EPS = torch.finfo(torch.float64).eps
 # The share of the expected rounding that counts. It is random and may be less: fits are refused where even half of it
 # is too much (of 320 beside a row of 1e12 to 1e16, 171 were certified without this, and 47 of those wrong by 1e-6 or
 # more; with it 92, all right).
-_ROUNDING_SHARE = 0.5
+_EXPECTED_SHARE = 0.5
 
 
 def is_local(objective: Objective, state: State, i: int) -> bool:
@@ -68,7 +68,7 @@ def rounding_of_rows(objective: Objective, state: State, i: int, limit: float) -
         return 0.0
     bend = objective.hessian_diagonal(u, lanes)[..., :-1] - objective.ridge[lanes][:, None]
     squares = float((columns.square() * torch.clamp(bend, min=0)).sum())
-    return _ROUNDING_SHARE * _EPS * math.sqrt(squares / (12 * objective.effort.total_rows))
+    return _EXPECTED_SHARE * _EPS * math.sqrt(squares / (12 * objective.effort.total_rows))
 
 
 def reach_bounds(objective: Objective, steps: Tensor, lanes: Tensor) -> Tensor:
@@ -80,8 +80,7 @@ def reach_bounds(objective: Objective, steps: Tensor, lanes: Tensor) -> Tensor:
     steps : Tensor of shape (A, K, D)
     lanes : Tensor of shape (1,), int64
     """
-    moments, coordinates = objective.moments, objective.coordinates
-    farthest = (moments.largest + coordinates.centre[lanes[0]].abs()) / coordinates.scale[lanes[0]]
+    farthest = objective.moments.farthest(objective.fit_intercept)[lanes[0]]
     reach = (steps[..., :-1].abs() * farthest).sum(-1) + steps[..., -1].abs()
     return reach.amax(-1) * (2.0 if objective.outputs > 1 else 1.0)
 

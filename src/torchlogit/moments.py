@@ -59,10 +59,13 @@ class Moments:
         spread = self.deviation if fit_intercept else torch.hypot(self.deviation, self.mean)
         return torch.where(spread >= _LEAST_SPREAD, spread, torch.clamp(self.mean.abs(), min=1.0))
 
+    def farthest(self, fit_intercept: bool) -> Tensor:
+        """What no row is farther than from its column's centre, in the column's unit, ``(L, p)``."""
+        return (self.largest + self.centre(fit_intercept).abs()) / self.scale(fit_intercept)
+
     def outlying(self, fit_intercept: bool, rows: int) -> bool:
         """Whether one of so many rows may have more than a hundredth of a column's variance."""
-        reach = (self.largest + self.centre(fit_intercept).abs()) / self.scale(fit_intercept)
-        return bool((reach.square() > 0.01 * rows).any())
+        return bool((self.farthest(fit_intercept).square() > 0.01 * rows).any())
 
     def kernel_frame(self, fit_intercept: bool, source: Source) -> Frame:
         """What kernels see: the columns as they are, where that loses nothing and saves a copy of many rows.

@@ -180,7 +180,6 @@ class Shape:
     points: int
     columns: int
     programs: int
-    chunk: int
     tile_columns: int
     vector: int
     strips: int = 0  # where the rows are held in registers
@@ -200,7 +199,7 @@ class Shape:
         if columns % vector or dense.stride(0) % vector or dense.stride(1) != 1:
             vector = 1
         programs = min(programs, -(-rows // _CHUNK))
-        return cls(points, columns, programs, _CHUNK, tile_columns, vector, strips if held else 0)
+        return cls(points, columns, programs, tile_columns, vector, strips if held else 0)
 
 
 @cache
@@ -243,7 +242,7 @@ class _Sweep:
         )  # fmt: skip
         wanted = (*self._shift(), self.sums, self.totals, block.rows, shape.columns // shape.vector)
         how: dict[str, Any] = {
-            "CHUNK": shape.chunk, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
+            "CHUNK": _CHUNK, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
             "WEIGHTED": block.weight is not None, "OFFSET": block.offset is not None,
             "FRAMED": kernel._is_framed(0, shape.columns), "DTYPE": language_dtype(kernel.sweep_dtype),
             "num_warps": _WARPS,
