@@ -242,10 +242,10 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         ...     if step.number == 2:
         ...         break
         0 0.6931  p 0.500  residual +0.500
-        1 0.1638  p 0.009  residual +0.009
-        2 0.1153  p 0.000  residual +0.000
+        1 0.2640  p 0.085  residual +0.085
+        2 0.1195  p 0.000  residual +0.000
         >>> clf.converged_, round(clf.score(X, y), 3)
-        (False, 0.956)
+        (False, 0.958)
         """
         prepared = prepare(self, X, y, sample_weight, offset)
         self.__dict__.pop("_memory", None)

@@ -800,7 +800,7 @@ def test_names_and_widths_agree(mixed):
 
 def test_a_clone_learns_the_same_and_a_model_file_gives_the_same_bits(mixed, tmp_path):
     labels = (mixed["number"] > 1e6).to_numpy()
-    model = make_pipeline(TableEncoder(kinds={"count": "category"}), LogisticRegression(max_iter=5))
+    model = make_pipeline(TableEncoder(kinds={"count": "category"}), LogisticRegression(max_iter=2))
     with pytest.warns(Warning, match=r"not converge|iteration"):
         model.fit(mixed, labels)
     encoder = model[0]

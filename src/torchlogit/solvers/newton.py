@@ -20,7 +20,7 @@ from torchlogit.solvers.line_search import search
 _STALE_SHARE, _SMALL_STEP = 0.01, 0.01
 # A full step leaves next to no slope where the quadratic model holds. Where the loss is an exponential's tail it leaves
 # 1 / e of it, step after step (rows that are classified ever more surely), and a longer one is better.
-_FLAT = 0.25
+_FLAT = 0.3
 # The share of the gradient hidden from the curvature, above which a step is taken there.
 _HIDDEN_SHARE = 0.5
 # The share of the gradient that conjugate gradients may leave, where no digits are wanted of a direction.
