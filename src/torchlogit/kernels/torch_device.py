@@ -75,7 +75,7 @@ class TorchKernel:
         self._last_dense: tuple[Block, Tensor] | None = None
         self._last_written: tuple[Block, Tensor] | None = None
         self._last_target: tuple[Tensor, Tensor] | None = None
-        self._last_eta: tuple[Block, Tensor, int, Tensor] | None = None
+        self._last_eta: tuple[Block, Tensor, Tensor] | None = None
 
     def rounded(self, *, short: bool = False) -> TorchKernel:
         """The same with products in float32.
@@ -282,8 +282,7 @@ class TorchKernel:
         points, _, width = theta.shape
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
-        if not theta.is_inference():  # such a tensor does not tell whether it was changed
-            self._last_eta = block, theta, theta._version, eta
+        self._last_eta = block, theta.clone(), eta
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         value, slope, margin = self.loss.value_first_margin(eta, target)
         margin = _as(margin, torch.float64)
@@ -411,8 +410,8 @@ class TorchKernel:
         dense, sparse = self._dense(block), self._sparse(block)
         design = self._written(block, dense, sparse)
         last = self._last_eta  # of the gradient at the same point, most often
-        if last is not None and last[0] is block and last[1] is theta and last[2] == theta._version:
-            eta = last[3]
+        if last is not None and last[0] is block and torch.equal(last[1], theta):
+            eta = last[2]
         else:
             eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
