@@ -86,8 +86,9 @@ class _Figures:
 class Run:
     """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop.
 
-    With ``sampled`` the rows stand for more than themselves: a lane whose margins are all positive stops, because more
-    steps would only lead further away, but nothing is concluded about separation, and no time is spent on it.
+    With ``sampled`` the rows stand for more than themselves: a small gradient is all that is asked for, and a lane whose
+    margins are all positive stops, because more steps would only lead further away, but nothing is concluded about
+    separation, and no time is spent on it.
     """
 
     objective: Objective
@@ -216,6 +217,8 @@ def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outc
     if run.unpenalised(lane) and not objective.has_offset and figures.margin[i] > 0:
         separation = None if run.sampled else complete_separation(objective, state, i)
         return _outcome(state, figures, i, steps, Status.SEPARATED, separation)
+    if run.sampled and figures.kkt[i] <= tol:  # a start needs no certificate
+        return _outcome(state, figures, i, steps, Status.CONVERGED)
     limit = 0.1 * tol * value
     small = figures.kkt[i] <= tol and figures.excess[i] <= limit  # the two numbers of the certificate
     held = run.held.get(lane)

@@ -15,10 +15,18 @@ from torchlogit.drive import HeldCertificate, LaneProgress, Outcome
 from torchlogit.journal import Sweep
 from torchlogit.keeping import Progress
 from torchlogit.moments import Moments
-from torchlogit.preconditioners import CentredInverse, DiagonalInverse, EigenbasisInverse, HessianInverse, _Factor
+from torchlogit.preconditioners import (
+    CentredInverse,
+    DiagonalInverse,
+    EigenbasisInverse,
+    HessianInverse,
+    Recycled,
+    _Factor,
+)
 from torchlogit.problem import RowStats, Status
 from torchlogit.separation import Separation, SeparationKind
 from torchlogit.solvers.base import State
+from torchlogit.solvers.guided import GuidedState
 from torchlogit.solvers.lbfgs import LBFGSState
 from torchlogit.solvers.newton import NewtonState
 
@@ -26,8 +34,8 @@ from torchlogit.solvers.newton import NewtonState
 KEPT: tuple[type, ...] = (
     Progress, Moments, Sweep, RowStats,
     Outcome, LaneProgress, HeldCertificate, Separation,
-    State, LBFGSState, NewtonState,
-    DiagonalInverse, CentredInverse, _Factor, HessianInverse, EigenbasisInverse, ClassInverse,
+    State, GuidedState, LBFGSState, NewtonState,
+    DiagonalInverse, CentredInverse, Recycled, _Factor, HessianInverse, EigenbasisInverse, ClassInverse,
 )  # fmt: skip
 _RECORDS = {kind.__name__: kind for kind in KEPT}
 _ENUMS: dict[str, type[enum.Enum]] = {"Status": Status, "SeparationKind": SeparationKind}

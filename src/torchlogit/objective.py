@@ -39,6 +39,8 @@ _KEPT_BYTES, _KEPT_SHARE = 2**29, 1 / 8
 _SURE_PRODUCTS = 8
 # How much larger than the rounding of the rows the curvature of the penalty is to be where few digits will do.
 _ROUNDING_SHARE = 8.0
+# Rows whose linear predictors are looked at together, where the kernel takes any number.
+_PREDICTED_ROWS = 65_536
 # Elements of the blocks that a second derivative is made of: several pieces for every thread.
 _GRAM_BLOCK = 64_000_000
 # Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
@@ -425,7 +427,7 @@ class Objective:
     def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
         """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""
         theta = self._push(u, lanes)
-        for block in self.source.blocks():
+        for block in self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None):
             seen = block if offset else replace(block, offset=None)
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
         self.effort.passes += self.source.rows / self.effort.total_rows

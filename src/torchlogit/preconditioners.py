@@ -145,6 +145,50 @@ class CentredDiagonal:
         return CentredInverse(1 / torch.where(diagonal > 0, torch.clamp(diagonal, min=1e-300), 1.0), centre)
 
 
+@dataclass(frozen=True)
+class Recycled:
+    """Another inverse curvature, made exact along the directions that conjugate gradients took last.
+
+    With directions ``S`` and their products ``Y = H S`` it is the block update of Broyden, Fletcher, Goldfarb and Shanno,
+    ``S C S' + (I - S C Y') P (I - Y C S')`` with ``C = (S'Y)^-1`` (Gratton, Sartenaer and Tshimanga, 2011).
+    ``directions`` and ``products`` are ``(m, K * D)``, ``inner`` is ``C``; for one lane.
+    """
+
+    around: CentredInverse | DiagonalInverse
+    directions: Tensor
+    products: Tensor
+    inner: Tensor
+    exact: bool = False
+    bound: float | None = None
+
+    @classmethod
+    def of(cls, curvature: InverseCurvature, pairs: tuple[tuple[Tensor, Tensor], ...]) -> InverseCurvature:
+        """Around what ``curvature`` is around, with these pairs; as it was where they are none, or are not positive."""
+        around = curvature.around if isinstance(curvature, Recycled) else curvature
+        if not pairs or pairs[0][0].shape[0] > 1 or not isinstance(around, CentredInverse | DiagonalInverse):
+            return curvature
+        directions, products = (torch.stack(part).flatten(1) for part in zip(*pairs, strict=True))
+        length = (directions * products).sum(1).clamp(min=1e-300).sqrt()[:, None]
+        directions, products = directions / length, products / length
+        across = directions @ products.T
+        factor, failed = torch.linalg.cholesky_ex(0.5 * (across + across.T))
+        if int(failed):
+            return curvature
+        return cls(around, directions, products, torch.cholesky_inverse(factor))
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Four products with few directions around one solution."""
+        flat = gradient.reshape(-1)
+        known = self.inner @ (self.directions @ flat)
+        rest = self.around.solve((flat - known @ self.products).view_as(gradient)).reshape(-1)
+        known = known - self.inner @ (self.products @ rest)
+        return (rest + known @ self.directions).view_as(gradient)
+
+    def take(self, keep: Tensor) -> Recycled:
+        """There is one lane only."""
+        return self
+
+
 # -- the whole second derivative ------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ _CURVATURE_ELEMENTS = 8_388_608
 _LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
 
 _FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
+_DENSE = (*_FLOATS, torch.int8)  # the latter are rows that `quantised` made
 _ready: set[tuple[Any, ...]] = set()  # loops, and types of their rows, that this process has compiled or loaded
 
 
@@ -64,24 +65,25 @@ class NumbaKernel(TorchKernel):
 
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         super().__init__(loss, frame, dtype)
+        self.stored = frame  # what is stored, in these coordinates
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
-        self._spare: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
+        self._spare: dict[tuple[tuple[int, ...], Any], list[NDArray[Any]]] = {}
 
     def rounded(self, *, short: bool = False) -> NumbaKernel:
         """Itself: the loops wait for memory, not for arithmetic."""
         return self
 
-    def take_room(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    def take_room(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """An array to write over: an earlier sweep's, whose pages are there already, or a new one."""
         try:
-            return self._spare[shape].pop()
+            return self._spare[shape, dtype].pop()
         except (KeyError, IndexError):
             # Large arrays of NumPy's `empty` ask for huge pages, of which gathers from 20 MB need fewer.
-            return np.empty(shape)
+            return np.empty(shape, dtype)
 
-    def give_room(self, array: NDArray[np.float64]) -> None:
+    def give_room(self, array: NDArray[Any]) -> None:
         """Back, for the next sweep."""
-        self._spare.setdefault(array.shape, []).append(array)
+        self._spare.setdefault((array.shape, array.dtype), []).append(array)
 
     def value_gradient(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Sums of loss and gradient, and the smallest margin."""
@@ -201,7 +203,7 @@ class NumbaKernel(TorchKernel):
         """Whether the loops gain anything on these rows."""
         if block.device.type != "cpu" or block.rows == 0:
             return False
-        if block.dense is not None and block.dense.dtype not in _FLOATS:
+        if block.dense is not None and block.dense.dtype not in _DENSE:
             return False
         sparse = block.sparse
         if sparse is not None and (sparse.values.dtype not in _FLOATS or sparse.indices.dtype not in _INTEGERS):
@@ -217,13 +219,15 @@ class _Sweep:
         self.kernel, self.block, self.lanes_of = kernel, block, lanes
         self.points, self.outputs, width = theta.shape
         self.columns = width - 1
-        self.scale = _array(kernel.frame.scale)
+        self.scale = _array(kernel.stored.scale)
         wide = self.points * self.outputs
         self.size = 1 if wide == 1 else 4 * -(-wide // 4)
-        self.rows = self._rows(_array(kernel.frame.shift))
+        self.rows = self._rows(_array(kernel.stored.shift))
         self.lanes = self._lanes(kernel.loss.outputs)
         self.threads, self.batch = self._division()
-        self._coefficients: NDArray[np.float64] | None = None
+        # Of whole numbers of eight bits float32 is more than enough, and twice as fast.
+        self.kind = np.dtype(np.float32 if self.rows.dense.dtype == np.int8 else np.float64)
+        self._coefficients: NDArray[Any] | None = None
         self.ahead = 8 * self.columns * self.size > _CACHED_TABLE
 
     def _rows(self, shift: NDArray[np.float64]) -> Any:
@@ -240,7 +244,8 @@ class _Sweep:
         if block.codes is not None:
             codes, first = _array(block.codes.codes.to(torch.int32)), _array(block.codes.first.to(torch.int64))
         moved = bool(shift[dense_columns : dense_columns + sparse_columns].any())
-        return Rows(dense, indptr, indices, values, sparse_columns, codes, first, shift, moved)
+        centred = bool(shift[:dense_columns].any())
+        return Rows(dense, indptr, indices, values, sparse_columns, codes, first, shift, moved, centred)
 
     def _lanes(self, outputs: int) -> Any:
         from torchlogit.kernels.numba_links import Lanes
@@ -292,14 +297,14 @@ class _Sweep:
         from torchlogit.kernels import numba_rows, numba_sweeps
 
         flat = _array(theta.reshape(-1, self.columns + 1).to(torch.float64))
-        columns = self.kernel.take_room((self.columns, self.size))
+        columns = self.kernel.take_room((self.columns, self.size), self.kind)
         constant = np.zeros(self.size)
         constant[: flat.shape[0]] = flat[:, -1]
         self._over_columns(numba_sweeps.write_table, flat, self.scale, columns)
         self._coefficients = columns
         return numba_rows.Table(self._shaped(columns), constant, self.ahead)
 
-    def _shaped(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _shaped(self, columns: NDArray[Any]) -> NDArray[Any]:
         """A vector for one output."""
         return columns[:, 0] if self.size == 1 else columns
 
@@ -307,7 +312,7 @@ class _Sweep:
         """A table for each thread, which clears it itself."""
         from torchlogit.kernels.numba_rows import Table
 
-        columns = self.kernel.take_room((self.threads, self.columns, self.size))
+        columns = self.kernel.take_room((self.threads, self.columns, self.size), self.kind)
         constant = np.zeros((self.threads, self.size))
         return [Table(self._shaped(columns[t]), constant[t], self.ahead) for t in range(self.threads)]
 
@@ -334,7 +339,7 @@ class _Sweep:
             for t in range(self.threads)
         ]
         types = tuple(part.dtype.char for part in (self.rows.dense, self.rows.indices, self.rows.values))
-        _prepare(loop, types, (self.rows, self.lanes, 0, 0, *arguments[0][4:]))
+        make_ready(loop, types, (self.rows, self.lanes, 0, 0, *arguments[0][4:]))
         at_once([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
         if self._coefficients is not None:
             self.kernel.give_room(self._coefficients)
@@ -354,7 +359,7 @@ class _Sweep:
     def _over_columns(self, loop: Callable[..., None], first: Any, *rest: Any, at: int = 2) -> None:
         """``loop(first, rest[0], start, stop, ...)`` over ranges of columns."""
         leading, trailing = (first, *rest[: at - 1]), rest[at - 1 :]
-        _prepare(loop, (), (*leading, 0, 0, *trailing))
+        make_ready(loop, (self.kind.char,), (*leading, 0, 0, *trailing))
         threads = self.threads if self.columns * self.size > _ELEMENTS_PER_THREAD // 4 else 1
         ends = [self.columns * t // threads for t in range(threads + 1)]
         at_once(
@@ -383,7 +388,7 @@ def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     ends = _shares(block.rows, rows.size)
     sums = [np.zeros((3, width)) for _ in ends[1:]]
     shift = _array(anchor)
-    _prepare(
+    make_ready(
         numba_moments.dense_moments, (rows.dtype.char,), (rows, shift, weight, 0, 0, np.zeros((3, width)), sums[0])
     )
     at_once([
@@ -414,7 +419,7 @@ def sparse_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     ends = _shares(block.rows, min(values.size, values.size**2 // max(4 * rows.columns, 1)))
     sums = [np.zeros((rows.columns, 5)) for _ in ends[1:]]
     loop = numba_moments.sparse_moments
-    _prepare(loop, (indices.dtype.char, values.dtype.char), (indptr, indices, values, weight, 0, 0, sums[0]))
+    make_ready(loop, (indices.dtype.char, values.dtype.char), (indptr, indices, values, weight, 0, 0, sums[0]))
     rising = [False] * len(sums)
 
     def run(t: int) -> None:
@@ -446,7 +451,7 @@ def _shares(rows: int, elements: int) -> list[int]:
 # -- compilation ------------------------------------------------------------------------------------------
 
 
-def _prepare(loop: Callable[..., Any], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
+def make_ready(loop: Callable[..., Any], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
     """Compile the loop, or load what an earlier process has compiled, by a call over no rows.
 
     ``types`` are those of the arguments that are not always the same.

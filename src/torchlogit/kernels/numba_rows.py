@@ -19,8 +19,8 @@ LINE = 256
 class Rows(NamedTuple):
     """The features: dense ``(n, p1)``, compressed sparse rows, codes ``(n, C)``, in this order of columns.
 
-    ``shift (p,)`` is subtracted from stored values; ``moved`` says whether it is for any sparse column. Centring in the
-    loop costs nothing that can be measured (memory is slower), so there is no second, algebraic path.
+    ``shift (p,)`` is subtracted from stored values; ``moved`` says whether it is for any sparse column, and ``centred``
+    for any dense one: of wide rows that would take half as long again (20,000 x 2,000 float64: 17, not 12 ms).
     """
 
     dense: Any
@@ -32,6 +32,7 @@ class Rows(NamedTuple):
     code_columns: Any  # (C,) column of code 0
     shift: Any
     moved: bool
+    centred: bool
 
 
 class Table(NamedTuple):
@@ -66,7 +67,17 @@ class Space(NamedTuple):
 
 
 @compiled(*REORDER)
-def _dense_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any) -> None:
+def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any) -> None:
+    kind = vector.dtype.type
+    for k in range(n):
+        total = kind(0)
+        for j in range(x.shape[1]):
+            total += kind(x[start + k, j]) * vector[j]
+        eta[k] += total
+
+
+@compiled(*REORDER)
+def _centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any) -> None:
     for k in range(n):
         total = 0.0
         for j in range(x.shape[1]):
@@ -226,8 +237,10 @@ def forward_one(rows: Rows, start: int, n: int, theta: Table, eta: Any) -> None:
     constant = theta.constant[0]
     for k in range(n):
         eta[k] = constant
-    if dense:
-        _dense_dots(x, start, n, shift, vector, eta)
+    if dense and rows.centred:
+        _centred_dots(x, start, n, shift, vector, eta)
+    elif dense:
+        _dense_dots(x, start, n, vector, eta)
     if values.shape[0]:
         if moved:
             _moved_dots(indptr, indices, values, shift[dense:], start, n, vector[dense:], eta)
@@ -280,8 +293,24 @@ def forward_many(
 
 
 @compiled(*REORDER)
-def _backward_dense(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
-    """``total += slope[:n] @ (x[start : start + n] - shift)``, four rows at a time."""
+def _backward_dense(x: Any, start: int, n: int, slope: Any, total: Any) -> None:
+    """``total += slope[:n] @ x[start : start + n]``, four rows at a time."""
+    kind = total.dtype.type
+    whole = n - n % 4
+    for k in range(0, whole, 4):
+        i = start + k
+        a, b, c, d = kind(slope[k]), kind(slope[k + 1]), kind(slope[k + 2]), kind(slope[k + 3])
+        for j in range(x.shape[1]):
+            total[j] += a * kind(x[i, j]) + b * kind(x[i + 1, j]) + c * kind(x[i + 2, j]) + d * kind(x[i + 3, j])
+    for k in range(whole, n):
+        a = kind(slope[k])
+        for j in range(x.shape[1]):
+            total[j] += a * kind(x[start + k, j])
+
+
+@compiled(*REORDER)
+def _backward_centred(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
+    """The same with ``x - shift``."""
     whole = n - n % 4
     for k in range(0, whole, 4):
         i = start + k
@@ -338,8 +367,10 @@ def backward_one(
             _backward_squares(x, start, n, shift, slope, vector)
         elif gaps:
             _backward_gaps(x, start, n, shift, slope, vector)
+        elif rows.centred:
+            _backward_centred(x, start, n, shift, slope, vector)
         else:
-            _backward_dense(x, start, n, shift, slope, vector)
+            _backward_dense(x, start, n, slope, vector)
     if values.shape[0] and not (squared or moved):
         _sparse_add(indptr, indices, values, start, n, slope, vector[dense:])
     elif values.shape[0]:

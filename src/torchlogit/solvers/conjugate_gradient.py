@@ -22,11 +22,13 @@ class Solved:
     """A Newton direction, and how conjugate gradients came there.
 
     ``path`` holds the iterates after 1, 2, 4, ... products: steps of growing length, each the best of its subspace.
+    ``pairs`` are the conjugate directions and their products.
     """
 
     direction: Tensor
     products: int
     path: tuple[Tensor, ...]
+    pairs: tuple[tuple[Tensor, Tensor], ...]
 
 
 def newton_direction(
@@ -51,6 +53,7 @@ def newton_path(
     tolerance: Tensor,
     limit: int,
     least: int = 0,
+    start: Tensor | None = None,
 ) -> Solved:
     """Solve ``H d = -gradient`` approximately, where H is the objective's curvature at ``u``.
 
@@ -68,6 +71,8 @@ def newton_path(
     least : int, default=0
         Fewest products, as long as there is a residual: a preconditioner that misses a flat direction hides it from
         the residual's norm too, and only further products find it.
+    start : Tensor of shape (A, K, D), optional
+        A direction that may be near the solution: its best multiple is the first iterate.
 
     Returns
     -------
@@ -77,17 +82,20 @@ def newton_path(
     direction = torch.zeros_like(gradient)
     residual = -gradient
     solved = precondition(residual)
-    search = solved
+    search = solved if start is None else start
     size = lane_dot(residual, solved)
     target = tolerance.square() * size
+    size = size if start is None else lane_dot(residual, start)
     running, nothing = size > 0, _NOTHING * size
     path: list[Tensor] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     products = 0
     # A direction is wanted to a few digits, and where there is a penalty nothing hangs on curvature that is tiny.
     few = bool((tolerance >= _FEW_DIGITS).all()) and not objective.unpenalised
     curvature_product = objective.curvature_at(u, lanes, rounded=few)
     while products < limit and bool(running.any()):
         bent = curvature_product(search)
+        pairs.append((search, bent))
         curvature = lane_dot(search, bent)
         running = running & (curvature > 0)
         length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
@@ -95,10 +103,13 @@ def newton_path(
         products += 1
         if products & (products - 1) == 0:
             path.append(direction)
-        residual = residual - length[:, None, None] * bent
+        before, residual = residual, residual - length[:, None, None] * bent
         solved = precondition(residual)
         shrunk = lane_dot(residual, solved)
         running = running & (shrunk > (target if products >= least else nothing))
-        search = solved + torch.where(running, shrunk / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
+        # The residual before is orthogonal to what is solved, except where the direction was given.
+        turned = shrunk if start is None or products > 1 else shrunk - lane_dot(before, solved)
+        search = solved + torch.where(running, turned / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
         size = torch.where(running, shrunk, size)
-    return Solved(objective.project(direction), products, tuple(objective.project(step) for step in path))
+    early = tuple(objective.project(step) for step in path)
+    return Solved(objective.project(direction), products, early, tuple(pairs))

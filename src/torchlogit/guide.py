@@ -1,0 +1,87 @@
+"""The same problem over rows in eight bits an entry: it says where to go, and the rows themselves how far that led."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchlogit.kernels import NumbaKernel
+from torchlogit.kernels.quantised import QuantisedKernel, quantised
+from torchlogit.objective import Objective
+from torchlogit.problem import Block
+from torchlogit.sources import MemorySource
+
+# Variance that rounding may add to a column of variance one, before its curvature is another one.
+_MOST_NOISE = 0.01
+# A row bends the objective by no more than this share of its weight.
+_MOST_BEND = 0.25
+# Rows and columns from which reads wait for memory.
+_FLOATS = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The problem over rounded rows, and how much they differ.
+
+    Parameters
+    ----------
+    objective : Objective
+    noise : Tensor of shape (p,), float64
+        Variance that rounding adds to each standardised column.
+    """
+
+    objective: Objective
+    noise: Tensor
+
+    @property
+    def digits(self) -> float:
+        """The largest gradient entry at the optimum of the rounded rows, of the rows themselves, roughly.
+
+        Rounding is one more random term of each entry of the gradient, a sum over rows.
+        """
+        return float(self.noise.max() / self.objective.source.rows) ** 0.5
+
+    def confirms(self, objective: Objective) -> bool:
+        """Whether rounding bends the objective in no direction by more than its penalty does.
+
+        Where it does, it may hide how flat a direction is, and with that what is left to gain along it.
+        """
+        return bool((objective.ridge >= _MOST_BEND * self.noise).all())
+
+
+def guide_for(objective: Objective) -> Guide | None:
+    """The guide of a problem with one output over dense rows in memory that compiled loops read; None for others.
+
+    Columns with values so far from their mean that the others' would be lost have none.
+    """
+    source = objective.source
+    plain = type(objective.kernel) is NumbaKernel and isinstance(source, MemorySource) and objective.prior is None
+    if not plain or objective.outputs * objective.lanes > 1 or objective.unpenalised:
+        return None
+    assert isinstance(source, MemorySource)
+    if len(source.parts) != 1 or not _fits(source.parts[0]):
+        return None
+    frame = objective.moments.frame(objective.fit_intercept)
+    block = source.parts[0]
+    assert block.dense is not None
+    rows, step = quantised(block.dense, frame)
+    objective.effort.passes += 1.0
+    noise = step.square() / 12
+    if bool((noise > _MOST_NOISE).any()):
+        return None
+    own = Block(
+        dense=rows, target=block.target, weight=block.weight, offset=block.offset, start=block.start, file=block.file
+    )
+    kernel = QuantisedKernel(objective.kernel.loss, frame, step)
+    return Guide(objective.on(MemorySource(own), kernel), noise)
+
+
+def _fits(block: Block) -> bool:
+    dense, weight = block.dense, block.weight
+    if dense is None or block.sparse is not None or block.codes is not None:
+        return False
+    # Nothing bounds the values of rows that do not count.
+    counted = weight is None or bool((weight > 0).all())
+    return counted and dense.dtype in _FLOATS and dense.is_contiguous()
