@@ -12,7 +12,14 @@ from torchlogit.kernels.triton_cuda import device_kernel
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianCholesky, PassingHessian
+from torchlogit.preconditioners import (
+    CentredDiagonal,
+    GramEigenbasis,
+    HandedOn,
+    HessianCholesky,
+    PassingHessian,
+    Preconditioner,
+)
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
 from torchlogit.sources import Source
@@ -193,7 +200,7 @@ def choose(
         own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
         warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
     if may_warm and guide is not None:
-        warm = _start_of(guide, options)
+        warm = _start_of(guide, solver.preconditioner, options)
     plan = Plan(
         solver=solver.name,
         preconditioner=solver.preconditioner.name,
@@ -219,14 +226,14 @@ def _guided(objective: Objective, guide: Guide, tol: float) -> Guided:
     """The guide's curvature; what the table says without one where that misleads."""
     otherwise = _solver(objective, tol, None)[0]
     assert isinstance(otherwise, LBFGS)
-    return Guided(CentredDiagonal(), tol, guide.objective, guide.confirms(objective), otherwise)
+    return Guided(HandedOn(), tol, guide.objective, guide.confirms(objective), otherwise)
 
 
-def _start_of(guide: Guide, options: FitOptions) -> WarmStart:
+def _start_of(guide: Guide, preconditioner: Preconditioner, options: FitOptions) -> WarmStart:
     """The optimum of the rounded rows, as far as it has digits in common with that of the rows themselves."""
     objective = guide.objective
     brief = FitOptions(tol=max(options.tol, _GUIDE_DIGITS * guide.digits), max_iter=_WARM_STEPS, seed=options.seed)
-    solver = Guided(CentredDiagonal(), brief.tol)
+    solver = Guided(preconditioner, brief.tol)
     plan = Plan(
         solver=solver.name,
         preconditioner=solver.preconditioner.name,

@@ -154,7 +154,7 @@ class Recycled:
     ``directions`` and ``products`` are ``(m, K * D)``, ``inner`` is ``C``; for one lane.
     """
 
-    around: CentredInverse | DiagonalInverse
+    around: CentredInverse
     directions: Tensor
     products: Tensor
     inner: Tensor
@@ -165,7 +165,7 @@ class Recycled:
     def of(cls, curvature: InverseCurvature, pairs: tuple[tuple[Tensor, Tensor], ...]) -> InverseCurvature:
         """Around what ``curvature`` is around, with these pairs; as it was where they are none, or are not positive."""
         around = curvature.around if isinstance(curvature, Recycled) else curvature
-        if not pairs or pairs[0][0].shape[0] > 1 or not isinstance(around, CentredInverse | DiagonalInverse):
+        if not pairs or pairs[0][0].shape[0] > 1 or not isinstance(around, CentredInverse):
             return curvature
         directions, products = (torch.stack(part).flatten(1) for part in zip(*pairs, strict=True))
         length = (directions * products).sum(1).clamp(min=1e-300).sqrt()[:, None]
@@ -187,6 +187,35 @@ class Recycled:
     def take(self, keep: Tensor) -> Recycled:
         """There is one lane only."""
         return self
+
+
+@dataclass(frozen=True)
+class HandedOn:
+    """The centred diagonal and, once something is remembered, that instead: one solver's last directions for another's.
+
+    For one lane.
+    """
+
+    name: str = CentredDiagonal.name
+    _learned: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def learned(self) -> dict[int, Tensor]:
+        """What is not built anew at every point, for whoever keeps a fit."""
+        return self._learned
+
+    def remember(self, curvature: Recycled) -> None:
+        """What `build` gives from now on."""
+        around = curvature.around
+        parts = (around.inverse, around.centre, curvature.directions, curvature.products, curvature.inner)
+        self._learned.update(enumerate(parts))
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> InverseCurvature:
+        """At ``u``, unless something is remembered."""
+        if not self._learned:
+            return CentredDiagonal().build(objective, u, lanes)
+        inverse, centre, directions, products, inner = (self._learned[i] for i in range(5))
+        return Recycled(CentredInverse(inverse, centre), directions, products, inner)
 
 
 # -- the whole second derivative ------------------------------------------------------------------------------------

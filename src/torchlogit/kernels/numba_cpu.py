@@ -42,6 +42,8 @@ DENSE_OUTPUTS = 4
 _PIECE_ELEMENTS = 400_000
 # Row curvatures that are computed for one product only: 64 MiB.
 _CURVATURE_ELEMENTS = 8_388_608
+# Columns from which a row's linear predictor is little to write beside what is read of the row.
+_KEPT_COLUMNS = 256
 # Scales whose squares, and products with sums, are numbers.
 _LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
 
@@ -101,7 +103,10 @@ class NumbaKernel(TorchKernel):
             Totals(np.zeros(points), np.zeros(points), np.zeros(points), np.full(points, np.inf))
             for _ in range(sweep.threads)
         ]
-        sweep.run("value_gradient", lambda t: (table, sums[t], totals[t]))
+        wide = sweep.size == 1 and sweep.columns >= _KEPT_COLUMNS
+        eta = np.empty((block.rows if wide else 0, 1))
+        sweep.run("value_gradient", lambda t: (table, sums[t], totals[t], eta))
+        self._last_eta = (block, theta.clone(), _tensor(eta)[:, :, None]) if wide else None
         weight = np.sum([total.weight for total in totals], 0)
         loss = np.sum([total.loss for total in totals], 0) + np.sum([total.lost for total in totals], 0)
         margin = np.min([total.margin for total in totals], 0)
@@ -120,6 +125,9 @@ class NumbaKernel(TorchKernel):
         """What `curvature_product` needs of ``theta``, as `losses` defines it."""
         if not self._takes(block, theta):
             return super().row_curvature(block, theta, lanes)
+        last = self._last_eta  # of the gradient at the same point, most often
+        if last is not None and last[0] is block and torch.equal(last[1], theta):
+            return self.loss.row_curvature(last[2], block.target)
         parts = [self._predictor(part, theta, lanes, curved=True) for part in _contiguous(block)]
         shape = (block.rows, *theta.shape[:2])
         bend = _joined([part[0] for part in parts]).reshape(shape)

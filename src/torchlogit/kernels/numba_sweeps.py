@@ -39,15 +39,21 @@ from torchlogit.kernels.numba_rows import (
 
 @compiled(kept=True)
 def value_gradient_one(
-    rows: Rows, lanes: Lanes, start: int, stop: int, step: int, space: Space, theta: Table, sums: Table, totals: Totals
-) -> None:
-    """Losses, slopes and smallest margin of rows start to stop, ``step`` rows at a time."""
+    rows: Rows, lanes: Lanes, start: int, stop: int, step: int, space: Space, theta: Table, sums: Table, totals: Totals,
+    kept: Any,
+) -> None:  # fmt: skip
+    """Losses, slopes and smallest margin of rows start to stop, ``step`` rows at a time; ``eta`` into ``kept (n, 1)``
+    unless that is empty.
+    """
     eta, weight, margin, loss = space.eta, space.weight, space.margin, space.loss
     _clear_one(sums)
     for first in range(start, stop, step):
         n = min(step, stop - first)
         forward_one(rows, first, n, theta, eta)
         add_offsets(lanes, first, n, 1, eta)
+        if kept.shape[0]:
+            for k in range(n):
+                kept[first + k, 0] = eta[k]
         gaps = take_weights(lanes, first, n, 1, weight)
         take_signs(lanes, first, n, 1, margin)
         binomial(eta, margin, weight, n, loss)
@@ -59,9 +65,10 @@ def value_gradient_one(
 
 @compiled(kept=True)
 def value_gradient_many(
-    rows: Rows, lanes: Lanes, start: int, stop: int, step: int, space: Space, theta: Table, sums: Table, totals: Totals
-) -> None:
-    """The same for several outputs or points."""
+    rows: Rows, lanes: Lanes, start: int, stop: int, step: int, space: Space, theta: Table, sums: Table, totals: Totals,
+    kept: Any,
+) -> None:  # fmt: skip
+    """The same for several outputs or points, of which nothing is kept."""
     size, points, binary = theta.columns.shape[1], totals.loss.shape[0], lanes.outputs == 1
     each = size if binary else points
     eta, weight, margin, loss, top, rest = space.eta, space.weight, space.margin, space.loss, space.top, space.rest

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
+from torchlogit.preconditioners import HandedOn, InverseCurvature, Preconditioner, Recycled
 from torchlogit.solvers.base import State, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
-from torchlogit.solvers.lbfgs import LBFGS
+from torchlogit.solvers.lbfgs import LBFGS, two_loop
 from torchlogit.solvers.line_search import search
 
 # The share of the gradient that conjugate gradients leave at least: a guide's curvature is another one by so much.
 _TIGHT = 0.05
-# The most that they leave, and what they leave where the direction is for the certificate.
+# The most that they leave.
 _LOOSE = 0.3
+# What they leave where the direction is for the certificate, which takes products of all rows from there.
+_CLOSE = 0.15
 # A step that leaves more than this share of the largest gradient entry was slow.
 _SLOW = 0.5
 # Directions of the last solution that precondition the next.
@@ -86,7 +88,8 @@ class Guided:
         if self.last_resort is not None and (bool(moved.stalled.any()) or slow >= self.patience):
             begun = self.last_resort.init(objective, u, state.lanes, evaluation)
             return replace(begun, step_length=moved.length, trials=moved.trials)
-        direction, curvature = self._aim(objective, evaluation, u, state.lanes, state.curvature)
+        memory = (*state.memory, (u - state.u, evaluation.gradient - state.gradient))
+        direction, curvature = self._aim(objective, evaluation, u, state.lanes, state.curvature, memory)
         return replace(
             state,
             u=u,
@@ -97,6 +100,7 @@ class Guided:
             direction=direction,
             excess=-0.5 * lane_dot(evaluation.gradient, direction),
             curvature=curvature,
+            memory=memory,
             step_length=moved.length,
             trials=moved.trials,
             stalled=moved.stalled,
@@ -104,15 +108,36 @@ class Guided:
         )
 
     def _aim(
-        self, objective: Objective, evaluation: Evaluation, u: Tensor, lanes: Tensor, curvature: InverseCurvature
+        self,
+        objective: Objective,
+        evaluation: Evaluation,
+        u: Tensor,
+        lanes: Tensor,
+        curvature: InverseCurvature,
+        memory: tuple[tuple[Tensor, Tensor], ...] = (),
     ) -> tuple[Tensor, InverseCurvature]:
         """The direction, and what the next one is preconditioned by."""
         gradient, rows = evaluation.gradient, self.guide or objective
+        close = bool((evaluation.kkt <= self.tol).all())
+        if close and self.guide is None:  # the start of another, of which no more is asked
+            return -gradient, curvature
         loose = torch.full_like(evaluation.value, _LOOSE)
-        tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE) if self.guide is None else loose / _LOOSE * _TIGHT
-        found = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, self.products)
-        direction, curvature = found.direction, Recycled.of(curvature, found.pairs[-_MEMORY:])
-        if self.guide is not None and bool((evaluation.kkt <= self.tol).all()):
+        tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
+        if self.guide is not None:
+            tolerance = torch.full_like(loose, _CLOSE if close else _TIGHT)
+        pairs: tuple[tuple[Tensor, Tensor], ...] = ()
+
+        def inverse(vector: Tensor) -> Tensor:
+            nonlocal pairs
+            found = newton_path(rows, u, lanes, -vector, curvature.solve, tolerance, self.products)
+            pairs = found.pairs
+            return found.direction
+
+        direction = -(inverse(gradient) if self.guide is None else two_loop(memory, inverse, gradient))
+        curvature = Recycled.of(curvature, pairs[-_MEMORY:])
+        if isinstance(curvature, Recycled) and isinstance(self.preconditioner, HandedOn):
+            self.preconditioner.remember(curvature)
+        if close:
             # The certificate rests on the rows themselves.
             least = objective.sure_products
             direction = newton_path(

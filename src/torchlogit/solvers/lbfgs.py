@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,7 +152,7 @@ class LBFGS:
         """Fill in direction and excess."""
 
         def inverse(vector: Tensor) -> Tensor:
-            return objective.project(_two_loop(state, vector))
+            return objective.project(two_loop(state.memory, state.curvature.solve, vector))
 
         direction = -inverse(state.gradient)
         bound = state.curvature.bound
@@ -188,10 +189,12 @@ def _beyond_newton(sample: Objective, state: LBFGSState) -> LBFGSState:
     return replace(state, direction=torch.where(known[:, None, None], direction, newton))
 
 
-def _two_loop(state: State, vector: Tensor) -> Tensor:
-    """The inverse Hessian that the memory implies, times ``vector (A, K, D)``."""
+def two_loop(
+    memory: tuple[tuple[Tensor, Tensor], ...], solve: Callable[[Tensor], Tensor], vector: Tensor
+) -> Tensor:
+    """The inverse Hessian that the memory implies around ``solve``, times ``vector (A, K, D)``."""
     used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for s, y in reversed(state.memory):
+    for s, y in reversed(memory):
         product = lane_dot(s, y)
         # A lane whose pair carries no curvature (it stood still) leaves it out: rho = 0.
         useful = product > 1e-14 * (lane_dot(s, s) * lane_dot(y, y)).sqrt()
@@ -199,7 +202,7 @@ def _two_loop(state: State, vector: Tensor) -> Tensor:
         alpha = rho * lane_dot(s, vector)
         vector = vector - alpha[:, None, None] * y
         used.append((s, y, rho, alpha))
-    result = state.curvature.solve(vector)
+    result = solve(vector)
     for s, y, rho, alpha in reversed(used):
         beta = rho * lane_dot(y, result)
         result = result + (alpha - beta)[:, None, None] * s
