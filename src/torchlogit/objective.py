@@ -392,6 +392,8 @@ class Objective:
         centre : Tensor of shape (M, K, p)
             What is to be subtracted from the standardised columns; zero without an intercept.
         """
+        if self.prior is None and not self.has_offset and not bool(u.any()):
+            return self._diagonal_at_zero(u, lanes)
         theta = self._push(u, lanes)
         stats = self._sweep(lambda _, block: self.kernel.gram_diagonal(block, theta, lanes), "diagonal", theta, lanes)
         assert stats.diagonal is not None and stats.cross is not None
@@ -405,6 +407,17 @@ class Objective:
             centre, own = (own / both) * centre + (weight / both) * other, own + weight
         spread = spread + self.ridge[lanes][:, None]
         return torch.cat([spread, own if self.fit_intercept else torch.zeros_like(own)], dim=-1), centre
+
+    def _diagonal_at_zero(self, u: Tensor, lanes: Tensor) -> tuple[Tensor, Tensor]:
+        """What `centred_diagonal` finds where all rows bend alike: the columns' variances, without a read."""
+        eta = torch.zeros_like(u[:1, :, 0])[None]
+        bend = self.kernel.loss.curvature(eta, torch.zeros(1, 1, dtype=torch.int64, device=u.device))[0][0, 0, 0]
+        varies = self.moments.deviation > 0
+        if not self.fit_intercept:  # about zero, not about the mean
+            varies |= self.moments.mean != 0
+        spread = (bend * varies + self.ridge)[lanes][:, None].expand(-1, self.outputs, -1)
+        own = torch.full_like(u[..., -1:], float(bend) if self.fit_intercept else 0.0)
+        return torch.cat([spread, own], dim=-1), torch.zeros_like(u[..., :-1])
 
     def _spread(
         self, square: Tensor, cross: Tensor, lanes: Tensor, units: Coordinates

@@ -22,7 +22,7 @@ _TIGHT = 0.05
 # The most that they leave.
 _LOOSE = 0.3
 # What they leave where the direction is for the certificate, which takes products of all rows from there.
-_CLOSE = 0.15
+_CLOSE = 0.2
 # A step that leaves more than this share of the largest gradient entry was slow.
 _SLOW = 0.5
 # Directions of the last solution that precondition the next.
