@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from torchlogit.kernels import Kernel
+from torchlogit.kernels.integers import add_upper_integers, has_integer_products
 from torchlogit.kernels.torch_device import add_upper, mirrored
 from torchlogit.objective import Objective
 from torchlogit.sources import Source, resident
@@ -86,9 +88,12 @@ class ClassCholesky:
     ----------
     sample : Source
         Resident rows.
+    kernel : Kernel, optional
+        That sees them, if not the objective's.
     """
 
     sample: Source
+    kernel: Kernel | None = None
     name: str = "Cholesky factors of the class curvatures"
 
     def products(self, objective: Objective) -> float:
@@ -115,7 +120,7 @@ class ClassCholesky:
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> ClassInverse:
         """At ``u``."""
-        sample = objective.on(resident(self.sample))
+        sample = objective.on(resident(self.sample), self.kernel)
         blocks = [self._blocks(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])]
         scales, inverses = zip(*[_inverse(block) for block in blocks], strict=True)
         alone = len(blocks) == 1
@@ -123,26 +128,38 @@ class ClassCholesky:
 
     def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
-        bends, norms = [], []
         alike = not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all())
-        for rows, eta, target, share in sample.curved_rows(u, lanes, rounded=True):
+
+        def measured(rows: Tensor, eta: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
             bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
-            bends.append(bend[:, :1] if alike else bend)
-            norms.append(rows.square().sum(1, dtype=torch.float64))
-        bend, norm = torch.cat(bends), torch.cat(norms)
-        weight = torch.stack([_thin(column, column * norm, self.rows(sample)) for column in bend.T]).sqrt()
-        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)])
-        blocks = torch.diag_embed(ridge.to(torch.float32)).repeat(weight.shape[0], 1, 1)
+            return bend[:, :1] if alike else bend, rows.square().sum(1, dtype=torch.float64)
+
+        bend, norm = map(torch.cat, zip(*sample.over_curved_rows(u, lanes, measured), strict=True))
+        weight = torch.empty(bend.T.shape, dtype=torch.float32, device=bend.device)
+        wanted = self.rows(sample)
+
+        def thin(first: int, last: int) -> None:
+            for k in range(first, last):
+                weight[k] = _thin(bend[:, k], bend[:, k] * norm, wanted).sqrt()
+
+        _shared_among_threads(weight, thin)
+        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
+        blocks = torch.diag_embed(ridge).repeat(weight.shape[0], 1, 1)
+        # What rounding to eight bits may add: no more than the penalty does. The intercept is too large to notice.
+        most = ridge / -(-sample.source.rows // sample.written_block_rows)
+        most[-1] = torch.inf
+        integers = blocks.device.type == "cpu" and has_integer_products()
         start = 0
         for _, rows in sample.written_rows(lanes, rounded=True):
-            here = weight[:, start : start + rows.shape[0]].to(torch.float32)
+            here = weight[:, start : start + rows.shape[0]]
             rounded = rows.to(torch.float32)
 
             def add(first: int, last: int, here: Tensor = here, rounded: Tensor = rounded) -> None:
                 for k in range(first, last):
                     chosen = here[k].nonzero()[:, 0]
                     part = rounded[chosen] * here[k, chosen, None]
-                    add_upper(part, part, blocks[k])
+                    if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
+                        add_upper(part, part, blocks[k])
 
             _shared_among_threads(blocks, add)
             start += rows.shape[0]

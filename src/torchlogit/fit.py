@@ -274,6 +274,8 @@ def _warm_up(start: WarmStart) -> Tensor:
     run = Run(objective, start.choice.solver, start.options, _null_value(start.choice, objective), sampled=True)
     for _ in iterate(run, objective.zeros() if below is None else _warm_up(below)):
         pass
+    if start.hand_on is not None and run.state is not None:
+        start.hand_on.give(run.state.curvature)
     return torch.stack([run.outcomes[lane].u for lane in range(objective.lanes)])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from torchlogit.kernels import NumbaKernel
+from torchlogit.kernels import NumbaKernel, TorchKernel
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
+from torchlogit.kernels.shortened import SHORTENED_ROWS, ShortenedKernel, shortened
 from torchlogit.objective import Objective
 from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
@@ -71,16 +72,37 @@ def guide_for(objective: Objective) -> Guide | None:
     noise = step.square() / 12
     if bool((noise > _MOST_NOISE).any()):
         return None
-    own = Block(
-        dense=rows, target=block.target, weight=block.weight, offset=block.offset, start=block.start, file=block.file
-    )
     kernel = QuantisedKernel(objective.kernel.loss, frame, step)
-    return Guide(objective.on(MemorySource(own), kernel), noise)
+    return Guide(objective.on(MemorySource(replace(block, dense=rows)), kernel), noise)
+
+
+def short_guide_for(objective: Objective) -> Guide | None:
+    """The guide of a problem with many outputs over dense rows in memory, in bfloat16; None for others.
+
+    Where the penalty bends more than what rounding adds, and the processor multiplies them natively.
+    """
+    source, kernel = objective.source, objective.kernel
+    if type(kernel) is not TorchKernel or not isinstance(source, MemorySource) or len(source.parts) != 1:
+        return None
+    block = source.parts[0]
+    if block.device.type != "cpu" or block.dense is None or not _dense_alone(block) or objective.lanes > 1:
+        return None
+    short = objective.few_digits()
+    if not isinstance(short, TorchKernel) or short.factor_dtype != torch.bfloat16:
+        return None
+    own = replace(block, dense=shortened(block.dense, kernel))
+    objective.effort.passes += 1.0
+    guide = objective.on(MemorySource(own, source.outputs, block_rows=SHORTENED_ROWS), ShortenedKernel(kernel.loss, kernel.frame))
+    return Guide(guide, torch.full_like(objective.ridge[0], short.rounding()))
+
+
+def _dense_alone(block: Block) -> bool:
+    return block.sparse is None and block.codes is None
 
 
 def _fits(block: Block) -> bool:
     dense, weight = block.dense, block.weight
-    if dense is None or block.sparse is not None or block.codes is not None:
+    if dense is None or not _dense_alone(block):
         return False
     # Nothing bounds the values of rows that do not count.
     counted = weight is None or bool((weight > 0).all())

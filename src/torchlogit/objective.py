@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import Shard, Source, communicator_of
 from torchlogit.threads import add_in_order, sweepers
+
+Result = TypeVar("Result")
 
 # Bytes of row curvatures that products at one point may keep; of a device's own memory, this share.
 _KEPT_BYTES, _KEPT_SHARE = 2**29, 1 / 8
@@ -301,7 +304,7 @@ class Objective:
         The rows' own curvatures are kept from the first product to the last, where that takes little memory. With
         ``rounded`` a few digits of them will do.
         """
-        kernel = self._few_digits() if rounded else self.kernel
+        kernel = self.few_digits() if rounded else self.kernel
         theta = self._push(u, lanes)
         # A shard's absent row stands where it has none, or where a read has failed: no curvature is kept for it.
         absent = self.source.absent if isinstance(self.source, Shard) else None
@@ -331,7 +334,7 @@ class Objective:
 
         return product
 
-    def _few_digits(self) -> Kernel:
+    def few_digits(self) -> Kernel:
         """The kernel with as few digits as leave the curvature what it is.
 
         Rounding the rows adds to the curvature of every direction alike; beside the penalty's that is to be little.
@@ -465,31 +468,56 @@ class Objective:
         share : Tensor of shape (r,)
             Row weights over their total, so that sums over all rows are means.
         """
-        theta, lane = self._push(u, lanes), int(lanes[0])
-        kernel = self.kernel.rounded() if rounded else self.kernel
-        total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
+        theta = self._push(u, lanes)
         for block, rows in self.written_rows(lanes, rounded=rounded):
-            target = block.target if block.target.ndim == 1 else block.target[:, lane]
-            eta = kernel.linear_predictor(block, theta, lanes)
-            eta = eta if rounded else eta.to(torch.float64)
-            if block.weight is None:
-                share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=u.device)
-            else:
-                share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
-                # Nothing bounds the values of a row that does not count.
-                rows = torch.where(share[:, None] > 0, rows, 0.0)
-                eta = torch.where(share[:, None, None] > 0, eta, 0.0)
-            yield rows, eta, target[:, None], share
+            yield self._curved(block, rows, theta, lanes, rounded=rounded)
+
+    def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
+        """``function`` of what `curved_rows` yields, rounded, block by block, on several threads."""
+        theta, found = self._push(u, lanes), []
+        blocks = self.source.blocks(self.written_block_rows)
+
+        def curved(_: int, block: Block) -> Result:
+            return function(*self._curved(block, self._write(block, lanes, rounded=True), theta, lanes, rounded=True))
+
+        threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
+        add_in_order(curved, blocks, found.append, threads)
+        self.effort.passes += self.source.rows / self.effort.total_rows
+        return found
+
+    def _curved(
+        self, block: Block, rows: Tensor, theta: Tensor, lanes: Tensor, *, rounded: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        lane, kernel = int(lanes[0]), self.kernel.rounded() if rounded else self.kernel
+        total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
+        target = block.target if block.target.ndim == 1 else block.target[:, lane]
+        eta = kernel.linear_predictor(block, theta, lanes)
+        eta = eta if rounded else eta.to(torch.float64)
+        if block.weight is None:
+            share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=theta.device)
+        else:
+            share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
+            # Nothing bounds the values of a row that does not count.
+            rows = torch.where(share[:, None] > 0, rows, 0.0)
+            eta = torch.where(share[:, None, None] > 0, eta, 0.0)
+        return rows, eta, target[:, None], share
 
     def written_rows(self, lanes: Tensor, *, rounded: bool = False) -> Iterator[tuple[Block, Tensor]]:
         """Each block with the rows of `curved_rows`, those that do not count as they are."""
-        kernel = self.kernel.rounded() if rounded else self.kernel
-        dtype, units = None if rounded else torch.float64, self.relative
-        for block in self.source.blocks(max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)):
-            design = kernel.design(block).to(dtype or kernel.dtype)
-            units = Coordinates(units.centre.to(design.dtype), units.scale.to(design.dtype), units.identity)
-            yield block, self._pull(design[None], lanes, units)[0]
+        for block in self.source.blocks(self.written_block_rows):
+            yield block, self._write(block, lanes, rounded=rounded)
         self.effort.passes += self.source.rows / self.effort.total_rows
+
+    @property
+    def written_block_rows(self) -> int:
+        """Rows of a block that is written out."""
+        return max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)
+
+    def _write(self, block: Block, lanes: Tensor, *, rounded: bool) -> Tensor:
+        kernel, units = self.kernel.rounded() if rounded else self.kernel, self.relative
+        design = kernel.design(block).to(kernel.dtype if rounded else torch.float64)
+        units = Coordinates(units.centre.to(design.dtype), units.scale.to(design.dtype), units.identity)
+        return self._pull(design[None], lanes, units)[0]
 
     def at_row(self, u: Tensor, lanes: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """``eta (1, M, K)`` and class code ``(1,)`` or ``(1, L)`` of one row; the others are not computed.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torchlogit.class_curvature import ClassCholesky, product_operations
-from torchlogit.guide import Guide, guide_for
+from torchlogit.guide import Guide, guide_for, short_guide_for
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.kernels.triton_cuda import device_kernel
@@ -18,7 +18,6 @@ from torchlogit.preconditioners import (
     HandedOn,
     HessianCholesky,
     PassingHessian,
-    Preconditioner,
 )
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
@@ -99,11 +98,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A subsample's problem, planned by the same table: its optimum is where the whole one starts."""
+    """A smaller problem: its optimum is where the whole one starts, with its curvature ``hand_on`` if that is wanted.
+
+    A subsample's is planned by the same table.
+    """
 
     objective: Objective
     choice: Choice
     options: FitOptions
+    hand_on: HandedOn | None = None
 
 
 def describe_objective(objective: Objective, lane: int = 0) -> str:
@@ -184,12 +187,15 @@ def choose(
     Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)
-    guide = None if sample is not None else _guide(objective, options)
+    guide = None if sample is not None else _guide(objective)
     if guide is not None:
         solver: Solver = _guided(objective, guide, options.tol)
         reason = "its rows rounded to eight bits show the way, and are read in a sixth of the time"
     else:
         solver, reason = _solver(objective, options.tol, sample)
+        if isinstance(solver, Newton) and isinstance(solver.preconditioner, ClassCholesky):
+            guide = short_guide_for(objective)
+            solver = solver if guide is None else _along(solver, guide)
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     warm = None
@@ -200,7 +206,7 @@ def choose(
         own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
         warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
     if may_warm and guide is not None:
-        warm = _start_of(guide, solver.preconditioner, options)
+        warm = _start_of(guide, solver, options)
     plan = Plan(
         solver=solver.name,
         preconditioner=solver.preconditioner.name,
@@ -214,7 +220,7 @@ def choose(
     return Choice(plan, solver, warm)
 
 
-def _guide(objective: Objective, options: FitOptions) -> Guide | None:
+def _guide(objective: Objective) -> Guide | None:
     """Rounded rows for a problem that no subsample stands for, if its steps are many enough."""
     size = objective.outputs * objective.width
     if size > _LARGEST_MATRIX or objective.source.rows * float(size) ** 2 <= _EXACT_OPERATIONS_ALONE:
@@ -226,24 +232,31 @@ def _guided(objective: Objective, guide: Guide, tol: float) -> Guided:
     """The guide's curvature; what the table says without one where that misleads."""
     otherwise = _solver(objective, tol, None)[0]
     assert isinstance(otherwise, LBFGS)
-    return Guided(HandedOn(), tol, guide.objective, guide.confirms(objective), otherwise)
+    return Guided(HandedOn(CentredDiagonal()), tol, guide.objective, guide.confirms(objective), otherwise)
 
 
-def _start_of(guide: Guide, preconditioner: Preconditioner, options: FitOptions) -> WarmStart:
+def _along(solver: Newton, guide: Guide) -> Newton:
+    """The solver with the guide's products, and blocks of classes made of its rows."""
+    rows = guide.objective
+    return replace(solver, guide=rows, preconditioner=HandedOn(ClassCholesky(rows.source, rows.kernel)))
+
+
+def _start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> WarmStart:
     """The optimum of the rounded rows, as far as it has digits in common with that of the rows themselves."""
-    objective = guide.objective
+    objective, handed = guide.objective, solver.preconditioner
+    assert isinstance(handed, HandedOn)
     brief = FitOptions(tol=max(options.tol, _GUIDE_DIGITS * guide.digits), max_iter=_WARM_STEPS, seed=options.seed)
-    solver = Guided(preconditioner, brief.tol)
+    own = replace(solver, preconditioner=handed.around, tol=brief.tol, guide=None, starting=True)
     plan = Plan(
-        solver=solver.name,
-        preconditioner=solver.preconditioner.name,
-        kernel="numba",
+        solver=own.name,
+        preconditioner=own.preconditioner.name,
+        kernel="rounded rows",
         device=str(objective.source.device),
         warm_rows=0,
-        reason="rows in eight bits",
+        reason="rounded rows",
         objective=describe_objective(objective),
     )
-    return WarmStart(objective, Choice(plan, solver, None), brief)
+    return WarmStart(objective, Choice(plan, own, None), brief, handed)
 
 
 def _sample(objective: Objective, seed: int) -> Source | None:

@@ -191,31 +191,34 @@ class Recycled:
 
 @dataclass(frozen=True)
 class HandedOn:
-    """The centred diagonal and, once something is remembered, that instead: one solver's last directions for another's.
+    """What another solver built last, once; from then on what is built anew.
 
-    For one lane.
+    Parameters
+    ----------
+    around : Preconditioner
+        Builds.
     """
 
-    name: str = CentredDiagonal.name
-    _learned: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    around: Preconditioner
+    _given: dict[int, InverseCurvature] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def learned(self) -> dict[int, Tensor]:
-        """What is not built anew at every point, for whoever keeps a fit."""
-        return self._learned
+    def name(self) -> str:
+        """As what builds."""
+        return self.around.name
 
-    def remember(self, curvature: Recycled) -> None:
-        """What `build` gives from now on."""
-        around = curvature.around
-        parts = (around.inverse, around.centre, curvature.directions, curvature.products, curvature.inner)
-        self._learned.update(enumerate(parts))
+    @property
+    def learned(self) -> dict[int, InverseCurvature]:
+        """What is not built anew, for whoever keeps a fit."""
+        return self._given
+
+    def give(self, curvature: InverseCurvature) -> None:
+        """What the next `build` returns."""
+        self._given[0] = curvature
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> InverseCurvature:
-        """At ``u``, unless something is remembered."""
-        if not self._learned:
-            return CentredDiagonal().build(objective, u, lanes)
-        inverse, centre, directions, products, inner = (self._learned[i] for i in range(5))
-        return Recycled(CentredInverse(inverse, centre), directions, products, inner)
+        """What was given, or built at ``u``."""
+        return self._given.pop(0) if self._given else self.around.build(objective, u, lanes)
 
 
 # -- the whole second derivative ------------------------------------------------------------------------------------

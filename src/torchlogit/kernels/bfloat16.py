@@ -17,12 +17,14 @@ _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 @cache
 def coarse_dtype() -> torch.dtype:
     """Of factors that need few digits: bfloat16 where the processor multiplies it natively, else float32."""
-    return torch.bfloat16 if _INSTRUCTIONS & _flags() else torch.float32
+    return torch.bfloat16 if _INSTRUCTIONS & processor_flags() else torch.float32
 
 
-def _flags() -> set[str]:
+@cache
+def processor_flags() -> frozenset[str]:
+    """What the processor has, as Linux names it; nothing elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return set()
-    return {flag for line in text.splitlines() if line.startswith("flags") for flag in line.split()}
+        return frozenset()
+    return frozenset(flag for line in text.splitlines() if line.startswith("flags") for flag in line.split())

@@ -67,7 +67,6 @@ class NumbaKernel(TorchKernel):
 
     def __init__(self, loss: Loss, frame: Frame, dtype: torch.dtype = torch.float64) -> None:
         super().__init__(loss, frame, dtype)
-        self.stored = frame  # what is stored, in these coordinates
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
         self._spare: dict[tuple[tuple[int, ...], Any], list[NDArray[Any]]] = {}
 

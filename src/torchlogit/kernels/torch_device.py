@@ -34,7 +34,7 @@ _SHORT_OUTPUTS = 8
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
 # Columns of a symmetric product that are computed at once.
-_STRIPE = 256
+STRIPE = 256
 
 
 class TorchKernel:
@@ -65,6 +65,7 @@ class TorchKernel:
         short: bool = False,
     ) -> None:
         self.loss, self.frame, self.dtype, self.gram_dtype = loss, frame, dtype, gram_dtype or dtype
+        self.stored = frame  # which takes what is stored to the frame's coordinates
         self._multiplied = short_product if short else torch.matmul
         many = loss.outputs >= _SHORT_OUTPUTS and frame.shift.device.type == "cpu"
         self.factor_dtype = coarse_dtype() if short and many else dtype
@@ -113,7 +114,7 @@ class TorchKernel:
             dense = self._taken(block.dense, block.rows, width + alone)
             columns = dense[:, :width]
             if framed:
-                self._frame_into(block.dense, columns)
+                self.write_framed(block.dense, columns)
             else:
                 columns.copy_(block.dense)
             if missing is not None:
@@ -121,10 +122,10 @@ class TorchKernel:
         self._last_dense = block, dense
         return dense
 
-    def _frame_into(self, stored: Tensor, columns: Tensor) -> None:
+    def write_framed(self, stored: Tensor, columns: Tensor) -> None:
         """Shift and scale in float64: a float32 timestamp minus a float32-rounded mean is off by 6e-8 of the mean."""
         width = stored.shape[1]
-        shift, scale = self.frame.shift[:width], self.frame.scale[:width]
+        shift, scale = self.stored.shift[:width], self.stored.scale[:width]
         if stored.device.type != "cpu" or columns.dtype == torch.float64:
             torch.sub(stored, shift, out=columns).div_(scale)
             return
@@ -156,8 +157,8 @@ class TorchKernel:
         if block.sparse is not None:
             rows = block.sparse
             if self._is_framed(column, column + rows.columns):
-                shift = self.frame.shift[column : column + rows.columns]
-                scale = self.frame.scale[column : column + rows.columns]
+                shift = self.stored.shift[column : column + rows.columns]
+                scale = self.stored.scale[column : column + rows.columns]
                 values = (rows.values.to(torch.float64) - shift[rows.indices]) / scale[rows.indices]
                 rows = replace(rows, values=values)
             missing = _missing(block)
@@ -172,7 +173,7 @@ class TorchKernel:
     def _is_framed(self, start: int, stop: int) -> bool:
         """Whether the frame moves any of these columns (a gather per non-zero; usually none)."""
         if (start, stop) not in self._framed:
-            shift, scale = self.frame.shift[start:stop], self.frame.scale[start:stop]
+            shift, scale = self.stored.shift[start:stop], self.stored.scale[start:stop]
             self._framed[start, stop] = bool((shift != 0).any() or (scale != 1).any())
         return self._framed[start, stop]
 
@@ -465,12 +466,12 @@ def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor
     Of wide ones little more than half is computed: `mirrored` fills in what is below the diagonal.
     """
     width = right.shape[1]
-    if width < 2 * _STRIPE:
+    if width < 2 * STRIPE:
         product = _as(left.T @ right, torch.float64)
         return product if into is None else into.add_(product)
     total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
-    for start in range(0, width, _STRIPE):
-        stop = min(start + _STRIPE, width)
+    for start in range(0, width, STRIPE):
+        stop = min(start + STRIPE, width)
         total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
     return total
 
@@ -478,9 +479,9 @@ def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor
 def mirrored(total: Tensor) -> Tensor:
     """Sums of `add_upper`, ``(S, S)``, with all that they did not compute, in place."""
     width = total.shape[0]
-    if width >= 2 * _STRIPE:
-        for start in range(0, width, _STRIPE):
-            stop = min(start + _STRIPE, width)
+    if width >= 2 * STRIPE:
+        for start in range(0, width, STRIPE):
+            stop = min(start + STRIPE, width)
             total[stop:, start:stop] = total[start:stop, stop:].T
     return total
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import HandedOn, InverseCurvature, Preconditioner, Recycled
+from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
 from torchlogit.solvers.base import State, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.lbfgs import LBFGS, two_loop
@@ -58,6 +58,8 @@ class Guided:
         Most of a confirmation.
     patience : int, default=2
         Slow steps in a row after which the last resort takes over.
+    starting : bool, default=False
+        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there.
     """
 
     preconditioner: Preconditioner
@@ -68,6 +70,7 @@ class Guided:
     products: int = 200
     confirm: int = 60
     patience: int = 2
+    starting: bool = False
     name: str = "guided newton"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
@@ -119,7 +122,7 @@ class Guided:
         """The direction, and what the next one is preconditioned by."""
         gradient, rows = evaluation.gradient, self.guide or objective
         close = bool((evaluation.kkt <= self.tol).all())
-        if close and self.guide is None:  # the start of another, of which no more is asked
+        if close and self.starting:
             return -gradient, curvature
         loose = torch.full_like(evaluation.value, _LOOSE)
         tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
@@ -135,8 +138,6 @@ class Guided:
 
         direction = -(inverse(gradient) if self.guide is None else two_loop(memory, inverse, gradient))
         curvature = Recycled.of(curvature, pairs[-_MEMORY:])
-        if isinstance(curvature, Recycled) and isinstance(self.preconditioner, HandedOn):
-            self.preconditioner.remember(curvature)
         if close:
             # The certificate rests on the rows themselves.
             least = objective.sure_products

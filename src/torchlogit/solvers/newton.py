@@ -85,6 +85,10 @@ class Newton:
         Takes over for good after a direction on which more products were spent than it costs itself.
     last_resort_products : float, default=inf
         What a build of it costs, in products.
+    guide : Objective, optional
+        The same problem over shorter rows, for products that need few digits.
+    starting : bool, default=False
+        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there.
     """
 
     preconditioner: Preconditioner
@@ -93,6 +97,8 @@ class Newton:
     patience: float = 0.0
     last_resort: Preconditioner | None = None
     last_resort_products: float = math.inf
+    guide: Objective | None = None
+    starting: bool = False
     name: str = "newton"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
@@ -148,6 +154,8 @@ class Newton:
             slope = lane_dot(gradient, direction)
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
                 return _Model(direction, slope, last.curvature)
+        if last is not None and close and self.starting:
+            return _Model(*_downhill(-gradient, gradient), last.curvature, spent=last.spent)
         spent = 0
         hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature
@@ -167,7 +175,8 @@ class Newton:
         # A direction cut short would understate the excess that the certificate needs.
         limit = self.products if close else cap
         least = objective.sure_products if close else 0  # the certificate rests on it
-        solved = newton_path(objective, u, lanes, gradient, curvature.solve, tolerance, limit, least)
+        rows = objective if self.guide is None else self.guide
+        solved = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, limit, least)
         return _Model(*_downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
 
 

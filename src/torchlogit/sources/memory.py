@@ -32,6 +32,8 @@ class MemorySource:
         Number of outputs times lanes that a block is evaluated for; wide outputs make for shorter blocks.
     hashes : sequence of ndarray, optional
         Those of the rows, where they are themselves a subsample: a smaller one is drawn from the same numbers.
+    block_rows : int, optional
+        Rows of a block, where they are not to be chosen by width.
     """
 
     resident = True
@@ -41,6 +43,7 @@ class MemorySource:
         parts: Block | Sequence[Block],
         outputs: int = 1,
         hashes: Sequence[NDArray[np.float64]] | None = None,
+        block_rows: int | None = None,
     ) -> None:
         self.parts = [parts] if isinstance(parts, Block) else list(parts)
         self.hashes = hashes
@@ -49,7 +52,7 @@ class MemorySource:
         self.features = self.parts[0].features
         self.outputs = outputs
         self.nbytes = sum(part.nbytes for part in self.parts)  # that one read of the features moves
-        self.block_rows = self._block_rows()
+        self.block_rows = block_rows or self._block_rows()
 
     @property
     def like(self) -> Block:
