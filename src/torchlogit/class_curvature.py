@@ -205,8 +205,7 @@ def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
         for k in range(first, last):  # in place: they are the largest thing here
             unit = blocks[k] / scale[k] / scale[k, :, None]
             unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
-            solved = torch.cholesky_inverse(_factor(unit))
-            blocks[k].copy_(0.5 * (solved + solved.T))
+            blocks[k].copy_(torch.cholesky_inverse(_factor(unit)).T)  # symmetric, and by columns
 
     _shared_among_threads(blocks, invert)
     return scale.to(torch.float64), blocks
