@@ -16,9 +16,6 @@ from torchlogit.sources import MemorySource
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
-# A row bends the objective by no more than this share of its weight.
-_MOST_BEND = 0.25
-# Rows and columns from which reads wait for memory.
 _FLOATS = (torch.float32, torch.float64)
 
 
@@ -43,13 +40,6 @@ class Guide:
         Rounding is one more random term of each entry of the gradient, a sum over rows.
         """
         return float(self.noise.max() / self.objective.source.rows) ** 0.5
-
-    def confirms(self, objective: Objective) -> bool:
-        """Whether rounding bends the objective in no direction by more than its penalty does.
-
-        Where it does, it may hide how flat a direction is, and with that what is left to gain along it.
-        """
-        return bool((objective.ridge >= _MOST_BEND * self.noise).all())
 
 
 def guide_for(objective: Objective) -> Guide | None:

@@ -232,7 +232,7 @@ def _guided(objective: Objective, guide: Guide, tol: float) -> Guided:
     """The guide's curvature; what the table says without one where that misleads."""
     otherwise = _solver(objective, tol, None)[0]
     assert isinstance(otherwise, LBFGS)
-    return Guided(HandedOn(CentredDiagonal()), tol, guide.objective, guide.confirms(objective), otherwise)
+    return Guided(HandedOn(CentredDiagonal()), tol, guide.objective, otherwise)
 
 
 def _along(solver: Newton, guide: Guide) -> Newton:

@@ -36,6 +36,15 @@ class GuidedState(State):
     slow: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """A direction, what the next one is preconditioned by, and whether it took all products that it may."""
+
+    direction: Tensor
+    curvature: InverseCurvature
+    cut_short: bool = False
+
+
 @dataclass(frozen=True)
 class Guided:
     """Step along ``-G^-1 g``: the gradient of all rows, and the guide's curvature.
@@ -48,27 +57,22 @@ class Guided:
         Below it the estimated excess is confirmed by products with the true curvature.
     guide : Objective, optional
         The same problem over rows in fewer bits; None for the problem itself.
-    confirms : bool, default=True
-        Whether the guide is near enough to the truth to precondition these products.
     last_resort : LBFGS, optional
-        Takes over for good where the guide misleads.
-    products : int, default=200
-        Most products of a direction.
-    confirm : int, default=60
-        Most of a confirmation.
+        Takes over for good where the guide misleads, or where its products are too many.
+    products : int, default=60
+        Most products of a direction; where that is not enough the curvature itself is cheaper.
     patience : int, default=2
-        Slow steps in a row after which the last resort takes over.
+        Slow steps in a row after which the last resort takes over. A step is slow too if its direction was cut short.
     starting : bool, default=False
-        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there.
+        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there, nor after one that was
+        cut short.
     """
 
     preconditioner: Preconditioner
     tol: float
     guide: Objective | None = None
-    confirms: bool = True
     last_resort: LBFGS | None = None
-    products: int = 200
-    confirm: int = 60
+    products: int = 60
     patience: int = 2
     starting: bool = False
     name: str = "guided newton"
@@ -77,8 +81,9 @@ class Guided:
         """Evaluate, and ask the guide."""
         evaluation = evaluation or objective.value_gradient(u, lanes)
         curvature = self.preconditioner.build(self.guide or objective, u, lanes)
-        direction, curvature = self._aim(objective, evaluation, u, lanes, curvature)
-        return extended(start_state(evaluation, u, lanes, direction, curvature), GuidedState)
+        aim = self._aim(objective, evaluation, u, lanes, curvature)
+        start = start_state(evaluation, u, lanes, aim.direction, aim.curvature)
+        return extended(start, GuidedState, slow=int(aim.cut_short))
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then ask the guide again."""
@@ -87,12 +92,13 @@ class Guided:
             return self.last_resort.step(objective, state)
         moved = search(objective, state)
         u, evaluation = objective.project(moved.u), moved.evaluation
-        slow = state.slow + 1 if bool((evaluation.kkt > _SLOW * state.kkt).any()) else 0
-        if self.last_resort is not None and (bool(moved.stalled.any()) or slow >= self.patience):
+        fast = bool((evaluation.kkt <= _SLOW * state.kkt).all()) and not state.slow
+        slow = 0 if fast else state.slow + 1
+        if self.last_resort is not None and (bool(moved.stalled.any()) or slow > self.patience):
             begun = self.last_resort.init(objective, u, state.lanes, evaluation)
             return replace(begun, step_length=moved.length, trials=moved.trials)
         memory = (*state.memory, (u - state.u, evaluation.gradient - state.gradient))
-        direction, curvature = self._aim(objective, evaluation, u, state.lanes, state.curvature, memory)
+        aim = self._aim(objective, evaluation, u, state.lanes, state.curvature, memory)
         return replace(
             state,
             u=u,
@@ -100,14 +106,14 @@ class Guided:
             gradient=evaluation.gradient,
             margin=evaluation.margin,
             kkt=evaluation.kkt,
-            direction=direction,
-            excess=-0.5 * lane_dot(evaluation.gradient, direction),
-            curvature=curvature,
+            direction=aim.direction,
+            excess=-0.5 * lane_dot(evaluation.gradient, aim.direction),
+            curvature=aim.curvature,
             memory=memory,
             step_length=moved.length,
             trials=moved.trials,
-            stalled=moved.stalled,
-            slow=slow,
+            stalled=moved.stalled | (self.starting and slow > 0),
+            slow=slow + aim.cut_short,
         )
 
     def _aim(
@@ -118,12 +124,11 @@ class Guided:
         lanes: Tensor,
         curvature: InverseCurvature,
         memory: tuple[tuple[Tensor, Tensor], ...] = (),
-    ) -> tuple[Tensor, InverseCurvature]:
-        """The direction, and what the next one is preconditioned by."""
+    ) -> _Aim:
         gradient, rows = evaluation.gradient, self.guide or objective
         close = bool((evaluation.kkt <= self.tol).all())
         if close and self.starting:
-            return -gradient, curvature
+            return _Aim(-gradient, curvature)
         loose = torch.full_like(evaluation.value, _LOOSE)
         tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
         if self.guide is not None:
@@ -140,9 +145,10 @@ class Guided:
         curvature = Recycled.of(curvature, pairs[-_MEMORY:])
         if close:
             # The certificate rests on the rows themselves.
-            least = objective.sure_products
             direction = newton_path(
-                objective, u, lanes, gradient, curvature.solve, loose, self.confirm, least, direction
+                objective, u, lanes, gradient, curvature.solve, loose, self.products, objective.sure_products, direction
             ).direction
         uphill = lane_dot(gradient, direction) >= 0
-        return torch.where(uphill[:, None, None], -gradient, direction), curvature
+        return _Aim(
+            torch.where(uphill[:, None, None], -gradient, direction), curvature, len(pairs) >= self.products
+        )
