@@ -34,6 +34,8 @@ _WRITING_OPERATIONS = 40.0
 _LARGEST_BLOCKS = 64_000_000
 # Rows for each column without which a block says too little.
 _LEAST_ROWS_PER_COLUMN = 1
+# Columns from which products of integers repay rounding the rows to them.
+_INTEGER_COLUMNS = 128
 # Added to the unit diagonal, where the sums have lost everything smaller.
 _JITTERS = (1e-5, 1e-3)
 # Squared pivots of a unit-diagonal block from which float32 inverts it.
@@ -148,7 +150,7 @@ class ClassCholesky:
         # What rounding to eight bits may add: no more than the penalty does. The intercept is too large to notice.
         most = ridge / -(-sample.source.rows // sample.written_block_rows)
         most[-1] = torch.inf
-        integers = blocks.device.type == "cpu" and has_integer_products()
+        integers = blocks.device.type == "cpu" and sample.width >= _INTEGER_COLUMNS and has_integer_products()
         start = 0
         for _, rows in sample.written_rows(lanes, rounded=True):
             here = weight[:, start : start + rows.shape[0]]

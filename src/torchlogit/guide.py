@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,8 @@ from torchlogit.sources import MemorySource
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
+# Bytes of rows in bfloat16 that are kept beside the others.
+_MOST_KEPT = 2**28
 _FLOATS = (torch.float32, torch.float64)
 
 
@@ -39,7 +42,7 @@ class Guide:
 
         Rounding is one more random term of each entry of the gradient, a sum over rows.
         """
-        return float(self.noise.max() / self.objective.source.rows) ** 0.5
+        return math.sqrt(float(self.noise.max()) / self.objective.source.rows)
 
 
 def guide_for(objective: Objective) -> Guide | None:
@@ -77,12 +80,15 @@ def short_guide_for(objective: Objective) -> Guide | None:
     block = source.parts[0]
     if block.device.type != "cpu" or block.dense is None or not _dense_alone(block) or objective.lanes > 1:
         return None
+    if 2 * block.dense.numel() > _MOST_KEPT:
+        return None
     short = objective.few_digits()
     if not isinstance(short, TorchKernel) or short.factor_dtype != torch.bfloat16:
         return None
     own = replace(block, dense=shortened(block.dense, kernel))
     objective.effort.passes += 1.0
-    guide = objective.on(MemorySource(own, source.outputs, block_rows=SHORTENED_ROWS), ShortenedKernel(kernel.loss, kernel.frame))
+    rows = MemorySource(own, source.outputs, block_rows=SHORTENED_ROWS)
+    guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame))
     return Guide(guide, torch.full_like(objective.ridge[0], short.rounding()))
 
 

@@ -474,7 +474,8 @@ class Objective:
 
     def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
         """``function`` of what `curved_rows` yields, rounded, block by block, on several threads."""
-        theta, found = self._push(u, lanes), []
+        theta = self._push(u, lanes)
+        found: list[Result] = []
         blocks = self.source.blocks(self.written_block_rows)
 
         def curved(_: int, block: Block) -> Result:

@@ -59,7 +59,7 @@ class Plan:
     ----------
     solver, preconditioner, kernel, device : str
     warm_rows : int
-        Rows of the subsample whose optimum the fit starts from; 0 for a start from zero.
+        Rows whose optimum the fit starts from, a subsample or all in few digits; 0 for a start from zero.
     reason : str
     objective : str
         What is minimised, with its numbers.
@@ -78,7 +78,7 @@ class Plan:
 
     def __repr__(self) -> str:
         """One fact a line."""
-        start = f"the optimum of {self.warm_rows:,} sampled rows" if self.warm_rows else "zero"
+        start = f"the optimum of {self.warm_rows:,} sampled or rounded rows" if self.warm_rows else "zero"
         because = f": {self.kernel_reason}" if self.kernel_reason else ""
         return (
             f"Plan\n  minimise        {self.objective}\n  solver          {self.solver}, {self.preconditioner}\n"
@@ -187,15 +187,7 @@ def choose(
     Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)
-    guide = None if sample is not None else _guide(objective)
-    if guide is not None:
-        solver: Solver = _guided(objective, guide, options.tol)
-        reason = "its rows rounded to eight bits show the way, and are read in a sixth of the time"
-    else:
-        solver, reason = _solver(objective, options.tol, sample)
-        if isinstance(solver, Newton) and isinstance(solver.preconditioner, ClassCholesky):
-            guide = short_guide_for(objective)
-            solver = solver if guide is None else _along(solver, guide)
+    solver, reason, guide = _guided(objective, options.tol, sample)
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     warm = None
@@ -205,7 +197,8 @@ def choose(
         tol = max(options.tol, _WARM_DIGITS / sample.rows**0.5)
         own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
         warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
-    if may_warm and guide is not None:
+    elif may_warm and guide is not None:
+        assert isinstance(solver, Guided | Newton)
         warm = _start_of(guide, solver, options)
     plan = Plan(
         solver=solver.name,
@@ -220,25 +213,25 @@ def choose(
     return Choice(plan, solver, warm)
 
 
-def _guide(objective: Objective) -> Guide | None:
-    """Rounded rows for a problem that no subsample stands for, if its steps are many enough."""
-    size = objective.outputs * objective.width
-    if size > _LARGEST_MATRIX or objective.source.rows * float(size) ** 2 <= _EXACT_OPERATIONS_ALONE:
-        return None
-    return guide_for(objective)
-
-
-def _guided(objective: Objective, guide: Guide, tol: float) -> Guided:
-    """The guide's curvature; what the table says without one where that misleads."""
-    otherwise = _solver(objective, tol, None)[0]
-    assert isinstance(otherwise, LBFGS)
-    return Guided(HandedOn(CentredDiagonal()), tol, guide.objective, otherwise)
-
-
-def _along(solver: Newton, guide: Guide) -> Newton:
-    """The solver with the guide's products, and blocks of classes made of its rows."""
-    rows = guide.objective
-    return replace(solver, guide=rows, preconditioner=HandedOn(ClassCholesky(rows.source, rows.kernel)))
+def _guided(
+    objective: Objective, tol: float, sample: Source | None
+) -> tuple[Guided | LBFGS | Newton, str, Guide | None]:
+    """The table's solver along rounded rows, where there are such and no subsample; why; and those rows."""
+    solver, reason = _solver(objective, tol, sample)
+    if isinstance(solver, LBFGS) and solver.last_resort is not None and sample is None:
+        guide = guide_for(objective)
+        if guide is not None:
+            first = Guided(HandedOn(CentredDiagonal()), tol, guide.objective, solver)
+            return first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide
+    blocks = solver.preconditioner
+    if isinstance(solver, Newton) and isinstance(blocks, ClassCholesky) and blocks.sample is objective.source:
+        many = float(objective.source.rows) * objective.width * objective.outputs >= _WORTH_LOOPS
+        guide = short_guide_for(objective) if many else None
+        if guide is not None:
+            blocks = ClassCholesky(guide.objective.source, guide.objective.kernel)
+            along = replace(solver, guide=guide.objective, preconditioner=HandedOn(blocks))
+            return along, f"{reason}; rows rounded to bfloat16 show the way", guide
+    return solver, reason, None
 
 
 def _start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> WarmStart:
@@ -250,10 +243,10 @@ def _start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> War
     plan = Plan(
         solver=own.name,
         preconditioner=own.preconditioner.name,
-        kernel="rounded rows",
+        kernel="",
         device=str(objective.source.device),
         warm_rows=0,
-        reason="rounded rows",
+        reason="the rows are rounded",
         objective=describe_objective(objective),
     )
     return WarmStart(objective, Choice(plan, own, None), brief, handed)

@@ -149,9 +149,9 @@ class CentredDiagonal:
 class Recycled:
     """Another inverse curvature, made exact along the directions that conjugate gradients took last.
 
-    With directions ``S`` and their products ``Y = H S`` it is the block update of Broyden, Fletcher, Goldfarb and Shanno,
-    ``S C S' + (I - S C Y') P (I - Y C S')`` with ``C = (S'Y)^-1`` (Gratton, Sartenaer and Tshimanga, 2011).
-    ``directions`` and ``products`` are ``(m, K * D)``, ``inner`` is ``C``; for one lane.
+    With directions ``S`` and their products ``Y = H S`` it is the block update of BFGS, ``S C S' + (I - S C Y') P (I -
+    Y C S')`` with ``C = (S'Y)^-1`` (Gratton, Sartenaer and Tshimanga, 2011). ``directions`` and ``products`` are
+    ``(m, K * D)``, ``inner`` is ``C``; for one lane.
     """
 
     around: CentredInverse

@@ -106,7 +106,7 @@ def test_the_penalty_decides(rng, native, C, dtype):
     """Rounded rows bend every direction; beside a penalty that bends less they would hide the flat ones."""
     X, y = _many_classes(rng)
     objective = objective_from(X, y, 1 / (C * len(y)), kernel="torch")
-    assert objective._few_digits().factor_dtype == dtype
+    assert objective.few_digits().factor_dtype == dtype
 
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])

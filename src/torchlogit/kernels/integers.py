@@ -33,7 +33,7 @@ def has_integer_products() -> bool:
 
 
 def add_upper_integers(rows: Tensor, most: Tensor, into: Tensor) -> bool:
-    """Add ``rows.T @ rows`` on and above the diagonal to ``into``, if rounding adds no more than ``most`` to any column.
+    """Add ``rows.T @ rows``, on and above the diagonal, to ``into``, unless rounding adds more than ``most``.
 
     Parameters
     ----------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,11 +39,17 @@ class QuantisedKernel(NumbaKernel):
             super(QuantisedKernel, self).value_gradient(block, point[None], _lane(lanes, m))
             for m, point in enumerate(theta)
         ]
-        together = {
-            name: torch.cat([getattr(stats, name) for stats in each])
-            for name in ("weight", "loss", "gradient", "margin")
-        }
-        return replace(each[0], **together)
+
+        def together(name: str) -> Tensor:
+            return torch.cat([getattr(stats, name) for stats in each])
+
+        return RowStats(
+            block.rows,
+            together("weight"),
+            loss=together("loss"),
+            gradient=together("gradient"),
+            margin=together("margin"),
+        )
 
     def linear_predictor(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> Tensor:
         """``eta (rows, M, K)``, offset included."""
