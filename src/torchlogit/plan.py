@@ -221,7 +221,9 @@ def _guided(
     if isinstance(solver, LBFGS) and solver.last_resort is not None and sample is None:
         guide = guide_for(objective)
         if guide is not None:
-            first = Guided(HandedOn(CentredDiagonal()), tol, guide.objective, solver)
+            # Where conjugate gradients around the diagonal are slow, gradients around it would be, too.
+            last_resort = solver.last_resort if isinstance(solver.last_resort, LBFGS) else solver
+            first = Guided(HandedOn(CentredDiagonal()), tol, guide.objective, last_resort)
             return first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide
     blocks = solver.preconditioner
     if isinstance(solver, Newton) and isinstance(blocks, ClassCholesky) and blocks.sample is objective.source:
