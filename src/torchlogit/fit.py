@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,9 +148,9 @@ class Fit:
                 self.run.restore(known.run)
 
     @property
-    def _learned(self) -> dict[int, Tensor]:
+    def _learned(self) -> dict[int, Any]:
         """What the preconditioner keeps from one build to the next; nothing where it keeps nothing."""
-        learned: dict[int, Tensor] = getattr(getattr(self.run.solver, "preconditioner", None), "learned", {})
+        learned: dict[int, Any] = getattr(getattr(self.run.solver, "preconditioner", None), "learned", {})
         return learned
 
     def _keep(self, *, finished: bool = False) -> None:

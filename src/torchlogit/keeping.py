@@ -27,7 +27,7 @@ class Progress:
         Where the solver begins, once it is known.
     run : dict, optional
         `Run.snapshot`, once there is a state.
-    learned : dict of int to Tensor, optional
+    learned : dict of int to Tensor or inverse curvature, optional
         What the solver's preconditioner keeps from one build to the next.
     trace : tuple of dict, default=()
         Records of the states before this one.
@@ -40,7 +40,7 @@ class Progress:
     effort: tuple[float, int, int, float]
     start: Tensor | None = None
     run: dict[str, Any] | None = None
-    learned: dict[int, Tensor] | None = None
+    learned: dict[int, Any] | None = None
     trace: tuple[Record, ...] = ()
     finished: bool = False
 

@@ -199,7 +199,7 @@ def choose(
         warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
     elif may_warm and guide is not None:
         assert isinstance(solver, Guided | Newton)
-        warm = _start_of(guide, solver, options)
+        warm = start_of(guide, solver, options)
     plan = Plan(
         solver=solver.name,
         preconditioner=solver.preconditioner.name,
@@ -236,7 +236,7 @@ def _guided(
     return solver, reason, None
 
 
-def _start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> WarmStart:
+def start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> WarmStart:
     """The optimum of the rounded rows, as far as it has digits in common with that of the rows themselves."""
     objective, handed = guide.objective, solver.preconditioner
     assert isinstance(handed, HandedOn)

@@ -22,16 +22,18 @@ from torchlogit.checkpoint import read_tree
 from torchlogit.errors import InputError
 from torchlogit.fit import Fit, Problem
 from torchlogit.fit_checkpoint import FitCheckpoint, OtherPurposeError, Pace
+from torchlogit.guide import guide_for, short_guide_for
 from torchlogit.journal import SweepJournal
 from torchlogit.kept_values import KEPT, as_tree, from_tree
+from torchlogit.kernels import numba_cpu, shortened, torch_device
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
-from torchlogit.plan import WarmStart
-from torchlogit.preconditioners import CentredDiagonal, HessianCholesky
+from torchlogit.plan import WarmStart, start_of
+from torchlogit.preconditioners import CentredDiagonal, HandedOn, HessianCholesky
 from torchlogit.problem import Block, FitOptions, RowStats, Status
 from torchlogit.purpose import FileMark, Purpose
 from torchlogit.shared_checkpoint import SharedKeeper
-from torchlogit.solvers import LBFGS, Newton
+from torchlogit.solvers import LBFGS, Guided, Newton
 from torchlogit.solvers.base import State
 from torchlogit.sources import MemorySource
 
@@ -82,6 +84,7 @@ class Case:
     separated: bool = False
     offset: bool = False
     kernel: str = "auto"
+    rounded: bool = False  # rows in few bits are solved first, and guide the solver
 
     def source(self):
         rng = np.random.default_rng(5)
@@ -114,6 +117,8 @@ CASES = {
     "out of precision": Case(tol=1e-300),
     "an offset": Case(offset=True),
     "compiled loops": Case(kernel="numba", warm=True),
+    "rounded rows": Case(kernel="numba", rounded=True),
+    "rounded rows, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True),
     "three lanes": Case(l2=(1e-3, 1e-1, 10.0)),
     "warm": Case(warm=True),
     "warm, four classes": Case(4, warm=True),
@@ -151,11 +156,24 @@ CASES = {
 def case(request, monkeypatch):
     chosen = CASES[request.param]
     plan = torchlogit.fit.choose
+    if chosen.rounded:
+        monkeypatch.setattr(numba_cpu, "_KEPT_COLUMNS", 1)
+        for module in (torch_device, shortened):
+            monkeypatch.setattr(module, "coarse_dtype", lambda: torch.bfloat16)
 
     def choose(objective, options, *others):
         choice = plan(objective, options, *others)
         if chosen.solver is not None:
             choice = dataclasses.replace(choice, solver=chosen.solver(objective, options.tol))
+        if chosen.rounded:
+            guide = (guide_for if chosen.classes == 2 else short_guide_for)(objective)
+            rows = guide.objective
+            if chosen.classes == 2:
+                solver = Guided(HandedOn(CentredDiagonal()), options.tol, rows, LBFGS(CentredDiagonal(), options.tol))
+            else:
+                blocks = HandedOn(class_curvature.ClassCholesky(rows.source, rows.kernel))
+                solver = Newton(blocks, options.tol, patience=3.0, guide=rows)
+            choice = dataclasses.replace(choice, solver=solver, warm=start_of(guide, solver, options))
         if chosen.warm:
             sample = objective.source.subsample(0.3, options.seed)
             brief = FitOptions(1e-4, 15)

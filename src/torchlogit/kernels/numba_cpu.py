@@ -124,9 +124,11 @@ class NumbaKernel(TorchKernel):
         """What `curvature_product` needs of ``theta``, as `losses` defines it."""
         if not self._takes(block, theta):
             return super().row_curvature(block, theta, lanes)
-        last = self._last_eta  # of the gradient at the same point, most often
-        if last is not None and last[0] is block and torch.equal(last[1], theta):
-            return self.loss.row_curvature(last[2], block.target)
+        if self.loss.outputs == theta.shape[0] == 1 and block.features >= _KEPT_COLUMNS:
+            last = self._last_eta  # of the gradient at the same point, most often
+            known = last is not None and last[0] is block and torch.equal(last[1], theta)
+            eta = last[2] if last is not None and known else self.linear_predictor(block, theta, lanes)
+            return self.loss.row_curvature(eta, block.target)
         parts = [self._predictor(part, theta, lanes, curved=True) for part in _contiguous(block)]
         shape = (block.rows, *theta.shape[:2])
         bend = _joined([part[0] for part in parts]).reshape(shape)
