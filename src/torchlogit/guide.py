@@ -66,7 +66,7 @@ def guide_for(objective: Objective) -> Guide | None:
     if bool((noise > _MOST_NOISE).any()):
         return None
     kernel = QuantisedKernel(objective.kernel.loss, frame, step)
-    return Guide(objective.on(MemorySource(replace(block, dense=rows)), kernel), noise)
+    return Guide(objective.on(MemorySource(replace(block, dense=rows)), kernel, _share(rows, block.dense)), noise)
 
 
 def short_guide_for(objective: Objective) -> Guide | None:
@@ -88,8 +88,13 @@ def short_guide_for(objective: Objective) -> Guide | None:
     own = replace(block, dense=shortened(block.dense, kernel))
     objective.effort.passes += 1.0
     rows = MemorySource(own, source.outputs, block_rows=SHORTENED_ROWS)
-    guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame))
+    assert own.dense is not None
+    guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame), _share(own.dense, block.dense))
     return Guide(guide, torch.full_like(objective.ridge[0], short.rounding()))
+
+
+def _share(rounded: Tensor, dense: Tensor) -> float:
+    return rounded.element_size() / dense.element_size()
 
 
 def _dense_alone(block: Block) -> bool:

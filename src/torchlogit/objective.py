@@ -59,7 +59,9 @@ class _Largest:
 
 @dataclass(slots=True)
 class Effort:
-    """What a fit has read so far. ``passes`` counts reads of *all* rows; a read of a tenth of them is 0.1."""
+    """What a fit has read so far. ``passes`` counts reads of *all* rows; one of a tenth of them, or of a tenth of their
+    bytes, is 0.1.
+    """
 
     total_rows: int
     passes: float = 0.0
@@ -106,6 +108,8 @@ class Objective:
         Stands for rows seen before, the same for all lanes.
     journal : NoJournal, optional
         Told what sweeps over the rows add up, and asked what is known already.
+    share : float, default=1.0
+        Bytes that a read of a row moves, over those of a row of the fit.
     """
 
     source: Source
@@ -117,6 +121,7 @@ class Objective:
     has_offset: bool = False
     prior: Quadratic | None = None
     journal: NoJournal = field(default_factory=NoJournal)
+    share: float = 1.0
     lanes: int = field(init=False)  # L
     outputs: int = field(init=False)  # K
     width: int = field(init=False)  # D, the number of columns plus one
@@ -164,7 +169,7 @@ class Objective:
         """``arange(L)``."""
         return torch.arange(self.lanes, device=self.source.device)
 
-    def on(self, source: Source, kernel: Kernel | None = None) -> Objective:
+    def on(self, source: Source, kernel: Kernel | None = None, share: float | None = None) -> Objective:
         """The same problem over other rows (a subsample), or in another precision."""
         return Objective(
             source,
@@ -175,6 +180,7 @@ class Objective:
             self.effort,
             self.has_offset,
             self.prior,
+            share=self.share if share is None else share,
         )
 
     # -- the free directions ------------------------------------------------------------------------------------
@@ -230,10 +236,13 @@ class Objective:
         else:
             total = own()
         self.effort.seconds += time.perf_counter() - started
-        self.effort.passes += self.source.rows / self.effort.total_rows
+        self._count_pass()
         self.effort.rows += self.source.rows
         self.effort.nbytes += self.source.nbytes
         return total
+
+    def _count_pass(self) -> None:
+        self.effort.passes += self.share * self.source.rows / self.effort.total_rows
 
     def _own_sums(self, function: Callable[[int, Block], RowStats], rows: int | None, known: Sweep) -> RowStats:
         """The sums of this process's rows, of which the journal may know some."""
@@ -446,7 +455,7 @@ class Objective:
         for block in self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None):
             seen = block if offset else replace(block, offset=None)
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
-        self.effort.passes += self.source.rows / self.effort.total_rows
+        self._count_pass()
 
     def curved_rows(
         self, u: Tensor, lanes: Tensor, *, rounded: bool = False
@@ -483,7 +492,7 @@ class Objective:
 
         threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
         add_in_order(curved, blocks, found.append, threads)
-        self.effort.passes += self.source.rows / self.effort.total_rows
+        self._count_pass()
         return found
 
     def _curved(
@@ -507,7 +516,7 @@ class Objective:
         """Each block with the rows of `curved_rows`, those that do not count as they are."""
         for block in self.source.blocks(self.written_block_rows):
             yield block, self._write(block, lanes, rounded=rounded)
-        self.effort.passes += self.source.rows / self.effort.total_rows
+        self._count_pass()
 
     @property
     def written_block_rows(self) -> int:

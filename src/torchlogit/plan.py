@@ -172,8 +172,9 @@ def choose(
                                 where rows < 20 S
     S <= 4,000, two classes     more, and rows >= 20 S         L-BFGS around a subsample's Hessian; Newton as above
                                                                should that mislead
-    S <= 4,000, two classes     otherwise                      L-BFGS around the diagonal; around the whole Hessian
-                                                               should that be slow; then Newton as above
+    S <= 4,000, two classes     otherwise                      Newton-CG along rows of eight bits, where there are
+                                                               such; else L-BFGS around the diagonal; around the
+                                                               whole Hessian should that be slow; then Newton as above
     S <= 4,000, many classes    rows * S^2 <= 1e8              Newton, Cholesky of the whole Hessian at every step
     S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
@@ -184,6 +185,7 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
+    Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of those.
     Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)

@@ -100,6 +100,9 @@ def test_the_guide_is_the_problem_up_to_rounding(wide, rng):
     product, other = (o.curvature_product(here[0], u[1:], here[1]) for o in (objective, found.objective))
     assert 0 < (product - other).abs().max() < 0.02 * product.abs().max()
     assert found.objective.source.nbytes * 8 == objective.source.nbytes
+    before = objective.effort.passes
+    found.objective.value_gradient(*here)
+    assert objective.effort.passes == before + 1 / 8
 
 
 @pytest.mark.parametrize(

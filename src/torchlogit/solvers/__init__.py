@@ -1,4 +1,7 @@
-"""Solvers, one file each. To add one: the file, and one line in `SOLVERS`; `plan.py` says when it is chosen."""
+"""Solvers, one file each. To add one: the file, and one line in `SOLVERS`; `plan.py` says when it is chosen.
+
+`Guided` has no line: it needs a guide.
+"""
 
 from __future__ import annotations
 
