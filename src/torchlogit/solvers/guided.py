@@ -31,18 +31,19 @@ _MEMORY = 20
 
 @dataclass(frozen=True, slots=True)
 class GuidedState(State):
-    """A state with the slow steps in a row."""
+    """A state with the slow steps in a row, and the products of the guide so far."""
 
     slow: int = 0
+    spent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """A direction, what the next one is preconditioned by, and whether it took all products that it may."""
+    """A direction, what the next one is preconditioned by, and what it took."""
 
     direction: Tensor
     curvature: InverseCurvature
-    cut_short: bool = False
+    products: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class Guided:
     last_resort : LBFGS, optional
         Takes over for good where the guide misleads, or where its products are too many.
     products : int, default=60
-        Most products of a direction; where that is not enough the curvature itself is cheaper.
+        Products in all after which no more directions are sought: what the second derivative costs itself.
     patience : int, default=2
-        Slow steps in a row after which the last resort takes over. A step is slow too if its direction was cut short.
+        Slow steps in a row after which the last resort takes over.
     starting : bool, default=False
-        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there, nor after one that was
-        cut short.
+        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there, and the products may
+        end before.
     """
 
     preconditioner: Preconditioner
@@ -83,7 +84,7 @@ class Guided:
         curvature = self.preconditioner.build(self.guide or objective, u, lanes)
         aim = self._aim(objective, evaluation, u, lanes, curvature)
         start = start_state(evaluation, u, lanes, aim.direction, aim.curvature)
-        return extended(start, GuidedState, slow=int(aim.cut_short))
+        return extended(start, GuidedState, spent=aim.products)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then ask the guide again."""
@@ -92,9 +93,9 @@ class Guided:
             return self.last_resort.step(objective, state)
         moved = search(objective, state)
         u, evaluation = objective.project(moved.u), moved.evaluation
-        fast = bool((evaluation.kkt <= _SLOW * state.kkt).all()) and not state.slow
-        slow = 0 if fast else state.slow + 1
-        if self.last_resort is not None and (bool(moved.stalled.any()) or slow > self.patience):
+        slow = state.slow + 1 if bool((evaluation.kkt > _SLOW * state.kkt).any()) else 0
+        over = slow >= self.patience or state.spent >= self.products
+        if self.last_resort is not None and (over or bool(moved.stalled.any())):
             begun = self.last_resort.init(objective, u, state.lanes, evaluation)
             return replace(begun, step_length=moved.length, trials=moved.trials)
         memory = (*state.memory, (u - state.u, evaluation.gradient - state.gradient))
@@ -112,8 +113,9 @@ class Guided:
             memory=memory,
             step_length=moved.length,
             trials=moved.trials,
-            stalled=moved.stalled | (self.starting and slow > 0),
-            slow=slow + aim.cut_short,
+            stalled=moved.stalled | (self.starting and state.spent >= self.products),
+            slow=slow,
+            spent=state.spent + aim.products,
         )
 
     def _aim(
@@ -149,6 +151,4 @@ class Guided:
                 objective, u, lanes, gradient, curvature.solve, loose, self.products, objective.sure_products, direction
             ).direction
         uphill = lane_dot(gradient, direction) >= 0
-        return _Aim(
-            torch.where(uphill[:, None, None], -gradient, direction), curvature, len(pairs) >= self.products
-        )
+        return _Aim(torch.where(uphill[:, None, None], -gradient, direction), curvature, len(pairs))
