@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchlogit.kernels import NumbaKernel, TorchKernel
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
-from torchlogit.kernels.shortened import SHORTENED_ROWS, ShortenedKernel, shortened
+from torchlogit.kernels.shortened import ShortenedKernel, block_rows, shortened
 from torchlogit.objective import Objective
 from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
@@ -87,7 +87,7 @@ def short_guide_for(objective: Objective) -> Guide | None:
         return None
     own = replace(block, dense=shortened(block.dense, kernel))
     objective.effort.passes += 1.0
-    rows = MemorySource(own, source.outputs, block_rows=SHORTENED_ROWS)
+    rows = MemorySource(own, source.outputs, block_rows=block_rows(source.rows))
     assert own.dense is not None
     guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame), _share(own.dense, block.dense))
     return Guide(guide, torch.full_like(objective.ridge[0], short.rounding()))

@@ -15,9 +15,9 @@ from torchlogit.threads import in_ranges, one_thread_each
 
 # Columns to which a row is padded: every block begins at an address that torch's memory would have, too.
 _ALIGNED_COLUMNS = 32
-# Rows of a block: several for each thread, but no more than must be (10,000 x 784, ten classes, a product: 7.1 ms with
-# 1,000 rows, 4.8 ms with 2,000).
-SHORTENED_ROWS = 2_000
+# Rows of a block at most: each costs its calls, and one that is longer leaves the cache (10,000 x 784, ten classes, a
+# product: 7.1 ms with 1,000 rows, 4.8 ms with 2,000).
+_BLOCK_ROWS = 2_000
 
 
 class ShortenedKernel(TorchKernel):
@@ -45,6 +45,11 @@ class ShortenedKernel(TorchKernel):
         return self._rounded[short]
 
 
+def block_rows(rows: int) -> int:
+    """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
+    return -(-rows // (2 * -(-rows // (2 * _BLOCK_ROWS))))
+
+
 def shortened(dense: Tensor, kernel: TorchKernel) -> Tensor:
     """Dense rows in the kernel's coordinates, ``(n, p)`` bfloat16.
 
@@ -65,4 +70,4 @@ def _fill(dense: Tensor, kernel: TorchKernel, out: Tensor, start: int, stop: int
     kernel.write_framed(dense[start:stop], out[start:stop])
 
 
-__all__ = ["SHORTENED_ROWS", "ShortenedKernel", "shortened"]
+__all__ = ["ShortenedKernel", "block_rows", "shortened"]
