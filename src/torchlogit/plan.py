@@ -49,8 +49,9 @@ _WORTH_LOOPS = 2e7
 _WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
 # A guide's optimum is not worth being found closer than this many times what rounding leaves of the gradient.
 _GUIDE_DIGITS = 10.0
-# Its products that a whole Hessian costs, for each column (20,000 x 2,000, in bfloat16: 0.25 s, a product 2.5 ms).
-_GUIDE_PRODUCTS = 0.05
+# Its products that a whole Hessian costs, for each column (20,000 x 2,000, in bfloat16: 0.25 s, a product 2.5 ms), and
+# those that it may always take.
+_GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _guided(
         if guide is not None:
             # Where conjugate gradients around the diagonal are slow, gradients around it would be, too.
             last_resort = solver.last_resort if isinstance(solver.last_resort, LBFGS) else solver
-            products = int(_GUIDE_PRODUCTS * objective.width)
+            products = max(_LEAST_GUIDE_PRODUCTS, int(_GUIDE_PRODUCTS * objective.width))
             first = Guided(HandedOn(CentredDiagonal()), tol, guide.objective, last_resort, products)
             return first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide
     blocks = solver.preconditioner

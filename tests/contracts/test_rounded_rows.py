@@ -175,7 +175,7 @@ def test_recycled_directions_are_solved_exactly(rng):
     plain = CentredDiagonal().build(objective, u, lanes)
     gradient = objective.value_gradient(u, lanes).gradient
     tolerance = torch.full((1,), 1e-3, dtype=torch.float64)
-    solved = newton_path(objective, u, lanes, gradient, plain.solve, tolerance, 20)
+    solved = newton_path(objective, u, lanes, gradient, plain.solve, tolerance, 20, kept=20)
     recycled = Recycled.of(plain, solved.pairs)
     for direction, product in solved.pairs:
         atol = 1e-4 * float(direction.abs().max())  # products are in float32

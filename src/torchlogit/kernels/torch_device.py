@@ -31,6 +31,8 @@ _FRAMED_ELEMENTS = 65_536
 _ALIGNMENT = 64
 # Outputs from which products in bfloat16 are worth the conversion.
 _SHORT_OUTPUTS = 8
+# Coefficients whose predictors may be wanted again: where a second derivative is made at every step.
+_REMEMBERED_ELEMENTS = 4_096
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
 # Columns of a symmetric product that are computed at once.
@@ -283,7 +285,8 @@ class TorchKernel:
         points, _, width = theta.shape
         dense, sparse = self._dense(block), self._sparse(block)
         eta = self._eta(block, dense, sparse, theta, lanes)
-        self._last_eta = block, theta.clone(), eta
+        # A copy tells whether it was changed since.
+        self._last_eta = (block, theta.clone(), eta) if theta.numel() <= _REMEMBERED_ELEMENTS else None
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         value, slope, margin = self.loss.value_first_margin(eta, target)
         margin = _as(margin, torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Solved:
     """A Newton direction, and how conjugate gradients came there.
 
     ``path`` holds the iterates after 1, 2, 4, ... products: steps of growing length, each the best of its subspace.
-    ``pairs`` are the conjugate directions and their products.
+    ``pairs`` are the last conjugate directions and their products, as many as were asked for.
     """
 
     direction: Tensor
@@ -54,6 +55,7 @@ def newton_path(
     limit: int,
     least: int = 0,
     start: Tensor | None = None,
+    kept: int = 0,
 ) -> Solved:
     """Solve ``H d = -gradient`` approximately, where H is the objective's curvature at ``u``.
 
@@ -73,6 +75,8 @@ def newton_path(
         the residual's norm too, and only further products find it.
     start : Tensor of shape (A, K, D), optional
         A direction that may be near the solution: its best multiple is the first iterate.
+    kept : int, default=0
+        Most pairs of the result.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def newton_path(
     size = size if start is None else lane_dot(residual, start)
     running, nothing = size > 0, _NOTHING * size
     path: list[Tensor] = []
-    pairs: list[tuple[Tensor, Tensor]] = []
+    pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=kept)
     products = 0
     # A direction is wanted to a few digits, and where there is a penalty nothing hangs on curvature that is tiny.
     few = bool((tolerance >= _FEW_DIGITS).all()) and not objective.unpenalised

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
 from torchlogit.solvers.base import State, extended, lane_dot, start_state
-from torchlogit.solvers.conjugate_gradient import newton_path
+from torchlogit.solvers.conjugate_gradient import Solved, newton_path
 from torchlogit.solvers.lbfgs import LBFGS, two_loop
 from torchlogit.solvers.line_search import search
 
@@ -135,20 +135,20 @@ class Guided:
         tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
         if self.guide is not None:
             tolerance = torch.full_like(loose, _CLOSE if close else _TIGHT)
-        pairs: tuple[tuple[Tensor, Tensor], ...] = ()
+        solutions: list[Solved] = []
 
         def inverse(vector: Tensor) -> Tensor:
-            nonlocal pairs
-            found = newton_path(rows, u, lanes, -vector, curvature.solve, tolerance, self.products)
-            pairs = found.pairs
-            return found.direction
+            solutions.append(
+                newton_path(rows, u, lanes, -vector, curvature.solve, tolerance, self.products, kept=_MEMORY)
+            )
+            return solutions[-1].direction
 
         direction = -(inverse(gradient) if self.guide is None else two_loop(memory, inverse, gradient))
-        curvature = Recycled.of(curvature, pairs[-_MEMORY:])
+        curvature = Recycled.of(curvature, solutions[-1].pairs)
         if close:
             # The certificate rests on the rows themselves.
             direction = newton_path(
                 objective, u, lanes, gradient, curvature.solve, loose, self.products, objective.sure_products, direction
             ).direction
         uphill = lane_dot(gradient, direction) >= 0
-        return _Aim(torch.where(uphill[:, None, None], -gradient, direction), curvature, len(pairs))
+        return _Aim(torch.where(uphill[:, None, None], -gradient, direction), curvature, solutions[-1].products)
