@@ -17,6 +17,9 @@ from torchlogit.sources import MemorySource
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
+# How many times what rounding leaves of the gradient a start may: with eight bits, each step from there gains a digit,
+# with bfloat16 two.
+_BITS_DIGITS, _SHORT_DIGITS = 10.0, 30.0
 # Bytes of rows in bfloat16 that are kept beside the others.
 _MOST_KEPT = 2**28
 _FLOATS = (torch.float32, torch.float64)
@@ -24,25 +27,17 @@ _FLOATS = (torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Guide:
-    """The problem over rounded rows, and how much they differ.
+    """The problem over rounded rows.
 
     Parameters
     ----------
     objective : Objective
-    noise : Tensor of shape (p,), float64
-        Variance that rounding adds to each standardised column.
+    tol : float
+        Largest gradient entry of its optimum that is worth being found.
     """
 
     objective: Objective
-    noise: Tensor
-
-    @property
-    def digits(self) -> float:
-        """The largest gradient entry at the optimum of the rounded rows, of the rows themselves, roughly.
-
-        Rounding is one more random term of each entry of the gradient, a sum over rows.
-        """
-        return math.sqrt(float(self.noise.max()) / self.objective.source.rows)
+    tol: float
 
 
 def guide_for(objective: Objective) -> Guide | None:
@@ -66,7 +61,8 @@ def guide_for(objective: Objective) -> Guide | None:
     if bool((noise > _MOST_NOISE).any()):
         return None
     kernel = QuantisedKernel(objective.kernel.loss, frame, step)
-    return Guide(objective.on(MemorySource(replace(block, dense=rows)), kernel, _share(rows, block.dense)), noise)
+    guide = objective.on(MemorySource(replace(block, dense=rows)), kernel, _share(rows, block.dense))
+    return Guide(guide, _BITS_DIGITS * _left(noise.max(), source.rows))
 
 
 def short_guide_for(objective: Objective) -> Guide | None:
@@ -90,7 +86,12 @@ def short_guide_for(objective: Objective) -> Guide | None:
     rows = MemorySource(own, source.outputs, block_rows=block_rows(source.rows))
     assert own.dense is not None
     guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame), _share(own.dense, block.dense))
-    return Guide(guide, torch.full_like(objective.ridge[0], short.rounding()))
+    return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), source.rows))
+
+
+def _left(noise: Tensor | float, rows: int) -> float:
+    """What rounding leaves of an entry of the gradient, roughly: one more random term of a sum over rows."""
+    return math.sqrt(float(noise) / rows)
 
 
 def _share(rounded: Tensor, dense: Tensor) -> float:

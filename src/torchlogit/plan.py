@@ -47,10 +47,8 @@ _WORTH_LOOPS = 2e7
 # A start from a subsample pays when all rows are at least this many times as many. Its certificate is this over the
 # root of its rows, a tenth of its sampling error, and its steps are few: it may be separated where the whole is not.
 _WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
-# A guide's optimum is not worth being found closer than this many times what rounding leaves of the gradient.
-_GUIDE_DIGITS = 10.0
-# Its products that a whole Hessian costs, for each column (20,000 x 2,000, in bfloat16: 0.25 s, a product 2.5 ms), and
-# those that it may always take.
+# Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
+# and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
 
 
@@ -246,7 +244,7 @@ def start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> Warm
     """The optimum of the rounded rows, as far as it has digits in common with that of the rows themselves."""
     objective, handed = guide.objective, solver.preconditioner
     assert isinstance(handed, HandedOn)
-    brief = FitOptions(tol=max(options.tol, _GUIDE_DIGITS * guide.digits), max_iter=_WARM_STEPS, seed=options.seed)
+    brief = FitOptions(tol=max(options.tol, guide.tol), max_iter=_WARM_STEPS, seed=options.seed)
     own = replace(
         solver, preconditioner=handed.around, tol=brief.tol, guide=None, last_resort=None, starting=True
     )
