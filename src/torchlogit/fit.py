@@ -114,7 +114,7 @@ class Fit:
         may_warm = problem.start is None and options.max_iter > 0
         with self._threads:
             self._choice: Choice = choose(self.objective, options, name, may_warm, reason)
-        null = _null_value(self._choice, self.objective)
+        null = _null_value(self._choice.warm, self.objective)
         self.run = Run(self.objective, self._choice.solver, options, null_value=null)
         self._begun = None if known is None else known.start
         if keeper is not None:
@@ -262,18 +262,17 @@ class Fit:
         return f"columns {shown}", "their coefficients have"
 
 
-def _null_value(choice: Choice, objective: Objective) -> float | None:
+def _null_value(warm: WarmStart | None, objective: Objective) -> float | None:
     """The objective at zero, where a warm start is to be compared with it and it is known without a read."""
-    known = choice.warm is not None and not objective.has_offset and objective.prior is None
+    known = warm is not None and not objective.has_offset and objective.prior is None
     return math.log(objective.kernel.loss.classes) if known else None
 
 
 def _warm_up(start: WarmStart) -> Tensor:
     """The optimum of a subsample ``(L, K, D)``, which may start from the optimum of a smaller one."""
     objective = start.objective
-    below = start.choice.warm
-    run = Run(objective, start.choice.solver, start.options, _null_value(start.choice, objective), sampled=True)
-    for _ in iterate(run, objective.zeros() if below is None else _warm_up(below)):
+    run = Run(objective, start.solver, start.options, _null_value(start.below, objective), sampled=True)
+    for _ in iterate(run, objective.zeros() if start.below is None else _warm_up(start.below)):
         pass
     if start.hand_on is not None and run.state is not None:
         start.hand_on.give(run.state.curvature)

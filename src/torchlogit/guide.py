@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels import NumbaKernel, TorchKernel
+from torchlogit.kernels.numba_cpu import FLOATS
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
 from torchlogit.kernels.shortened import ShortenedKernel, block_rows, shortened
 from torchlogit.objective import Objective
@@ -22,7 +23,6 @@ _MOST_NOISE = 0.01
 _BITS_DIGITS, _SHORT_DIGITS = 10.0, 30.0
 # Bytes of rows in bfloat16 that are kept beside the others.
 _MOST_KEPT = 2**28
-_FLOATS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,12 @@ def guide_for(objective: Objective) -> Guide | None:
 
     Columns with values so far from their mean that the others' would be lost have none.
     """
-    source = objective.source
-    plain = type(objective.kernel) is NumbaKernel and isinstance(source, MemorySource) and objective.prior is None
-    if not plain or objective.outputs * objective.lanes > 1 or objective.unpenalised:
+    block = _only_block(objective)
+    if block is None or type(objective.kernel) is not NumbaKernel or objective.outputs > 1:
         return None
-    assert isinstance(source, MemorySource)
-    if len(source.parts) != 1 or not _fits(source.parts[0]):
+    if objective.prior is not None or objective.unpenalised or not _fits(block):
         return None
     frame = objective.moments.frame(objective.fit_intercept)
-    block = source.parts[0]
     assert block.dense is not None
     rows, step = quantised(block.dense, frame)
     objective.effort.passes += 1.0
@@ -62,7 +59,7 @@ def guide_for(objective: Objective) -> Guide | None:
         return None
     kernel = QuantisedKernel(objective.kernel.loss, frame, step)
     guide = objective.on(MemorySource(replace(block, dense=rows)), kernel, _share(rows, block.dense))
-    return Guide(guide, _BITS_DIGITS * _left(noise.max(), source.rows))
+    return Guide(guide, _BITS_DIGITS * _left(noise.max(), block.rows))
 
 
 def short_guide_for(objective: Objective) -> Guide | None:
@@ -70,12 +67,10 @@ def short_guide_for(objective: Objective) -> Guide | None:
 
     Where the penalty bends more than what rounding adds, and the processor multiplies them natively.
     """
-    source, kernel = objective.source, objective.kernel
-    if type(kernel) is not TorchKernel or not isinstance(source, MemorySource) or len(source.parts) != 1:
+    kernel, block = objective.kernel, _only_block(objective)
+    if block is None or type(kernel) is not TorchKernel or block.device.type != "cpu":
         return None
-    block = source.parts[0]
-    if block.device.type != "cpu" or block.dense is None or not _dense_alone(block) or objective.lanes > 1:
-        return None
+    assert block.dense is not None
     if 2 * block.dense.numel() > _MOST_KEPT:
         return None
     short = objective.few_digits()
@@ -83,10 +78,10 @@ def short_guide_for(objective: Objective) -> Guide | None:
         return None
     own = replace(block, dense=shortened(block.dense, kernel))
     objective.effort.passes += 1.0
-    rows = MemorySource(own, source.outputs, block_rows=block_rows(source.rows))
+    rows = MemorySource(own, objective.outputs, block_rows=block_rows(block.rows))
     assert own.dense is not None
     guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame), _share(own.dense, block.dense))
-    return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), source.rows))
+    return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), block.rows))
 
 
 def _left(noise: Tensor | float, rows: int) -> float:
@@ -98,14 +93,18 @@ def _share(rounded: Tensor, dense: Tensor) -> float:
     return rounded.element_size() / dense.element_size()
 
 
-def _dense_alone(block: Block) -> bool:
-    return block.sparse is None and block.codes is None
+def _only_block(objective: Objective) -> Block | None:
+    """All rows of a single lane, if they are in memory, in one piece, and dense alone."""
+    source = objective.source
+    if not isinstance(source, MemorySource) or len(source.parts) != 1 or objective.lanes > 1:
+        return None
+    (block,) = source.parts
+    return None if block.dense is None or block.sparse is not None or block.codes is not None else block
 
 
 def _fits(block: Block) -> bool:
+    """Whether the rows lie as the loops want them."""
     dense, weight = block.dense, block.weight
-    if dense is None or not _dense_alone(block):
-        return False
     # Nothing bounds the values of rows that do not count.
     counted = weight is None or bool((weight > 0).all())
-    return counted and dense.dtype in _FLOATS and dense.is_contiguous()
+    return dense is not None and counted and dense.dtype in FLOATS and dense.is_contiguous()

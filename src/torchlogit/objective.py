@@ -457,32 +457,31 @@ class Objective:
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
         self._count_pass()
 
-    def curved_rows(
-        self, u: Tensor, lanes: Tensor, *, rounded: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def curved_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """One lane's rows written out in standardised units, for factors that a sum cannot give.
 
         Parameters
         ----------
         u : Tensor of shape (1, K, D)
         lanes : Tensor of shape (1,), int64
-        rounded : bool, default=False
-            Rows and ``eta`` to the few digits that a preconditioner needs, float32 where the kernel has it.
 
         Yields
         ------
-        rows : Tensor of shape (r, D), float64 unless rounded
+        rows : Tensor of shape (r, D), float64
         eta : Tensor of shape (r, 1, K), as the rows
         target : Tensor of shape (r, 1)
         share : Tensor of shape (r,)
             Row weights over their total, so that sums over all rows are means.
         """
         theta = self._push(u, lanes)
-        for block, rows in self.written_rows(lanes, rounded=rounded):
-            yield self._curved(block, rows, theta, lanes, rounded=rounded)
+        for block, rows in self.written_rows(lanes):
+            yield self._curved(block, rows, theta, lanes, rounded=False)
 
     def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
-        """``function`` of what `curved_rows` yields, rounded, block by block, on several threads."""
+        """``function`` of what `curved_rows` yields, block by block, on several threads.
+
+        Rows and ``eta`` have the few digits that a preconditioner needs, float32 where the kernel has it.
+        """
         theta = self._push(u, lanes)
         found: list[Result] = []
         blocks = self.source.blocks(self.written_block_rows)

@@ -105,8 +105,9 @@ class WarmStart:
     """
 
     objective: Objective
-    choice: Choice
+    solver: Solver
     options: FitOptions
+    below: WarmStart | None = None  # where it starts itself
     hand_on: HandedOn | None = None
 
 
@@ -199,7 +200,8 @@ def choose(
         # What a subsample's optimum has in common with the whole one is worth no more digits than this.
         tol = max(options.tol, _WARM_DIGITS / sample.rows**0.5)
         own, brief = objective.on(sample), FitOptions(tol=tol, max_iter=_WARM_STEPS, seed=options.seed)
-        warm = WarmStart(own, choose(own, brief, kernel_name, True), brief)
+        chosen = choose(own, brief, kernel_name, True)
+        warm = WarmStart(own, chosen.solver, brief, chosen.warm)
     elif may_warm and guide is not None:
         assert isinstance(solver, Guided | Newton)
         warm = start_of(guide, solver, options)
@@ -248,16 +250,7 @@ def start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> Warm
     own = replace(
         solver, preconditioner=handed.around, tol=brief.tol, guide=None, last_resort=None, starting=True
     )
-    plan = Plan(
-        solver=own.name,
-        preconditioner=own.preconditioner.name,
-        kernel="",
-        device=str(objective.source.device),
-        warm_rows=0,
-        reason="the rows are rounded",
-        objective=describe_objective(objective),
-    )
-    return WarmStart(objective, Choice(plan, own, None), brief, handed)
+    return WarmStart(objective, own, brief, hand_on=handed)
 
 
 def _sample(objective: Objective, seed: int) -> Source | None:

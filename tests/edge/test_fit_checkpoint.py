@@ -177,8 +177,8 @@ def case(request, monkeypatch):
         if chosen.warm:
             sample = objective.source.subsample(0.3, options.seed)
             brief = FitOptions(1e-4, 15)
-            start = dataclasses.replace(choice, solver=Newton(HessianCholesky(), 1e-4), warm=None)
-            choice = dataclasses.replace(choice, warm=WarmStart(objective.on(sample), start, brief))
+            start = WarmStart(objective.on(sample), Newton(HessianCholesky(), 1e-4), brief)
+            choice = dataclasses.replace(choice, warm=start)
         return choice
 
     monkeypatch.setattr(torchlogit.fit, "choose", choose)

@@ -47,8 +47,8 @@ _KEPT_COLUMNS = 256
 # Scales whose squares, and products with sums, are numbers.
 _LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
 
-_FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
-_DENSE = (*_FLOATS, torch.int8)  # the latter are rows that `quantised` made
+FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
+_DENSE = (*FLOATS, torch.int8)  # the latter are rows that `quantised` made
 _ready: set[tuple[Any, ...]] = set()  # loops, and types of their rows, that this process has compiled or loaded
 
 
@@ -215,7 +215,7 @@ class NumbaKernel(TorchKernel):
         if block.dense is not None and block.dense.dtype not in _DENSE:
             return False
         sparse = block.sparse
-        if sparse is not None and (sparse.values.dtype not in _FLOATS or sparse.indices.dtype not in _INTEGERS):
+        if sparse is not None and (sparse.values.dtype not in FLOATS or sparse.indices.dtype not in _INTEGERS):
             return False
         wide = theta.shape[0] * theta.shape[1] >= DENSE_OUTPUTS
         return self._moderate and not (wide and sparse is None and block.codes is None)
@@ -389,7 +389,7 @@ def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     stored : Tensor of shape (1, p)
     """
     x = block.dense
-    if x is None or not _plain_weights(block) or x.dtype not in _FLOATS or not x.is_contiguous():
+    if x is None or not _plain_weights(block) or x.dtype not in FLOATS or not x.is_contiguous():
         return None
     from torchlogit.kernels import numba_moments
 
@@ -419,7 +419,7 @@ def sparse_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     rows = block.sparse
     if rows is None or not _plain_weights(block) or bool(anchor.any()):
         return None
-    if rows.values.dtype not in _FLOATS or rows.indices.dtype not in _INTEGERS:
+    if rows.values.dtype not in FLOATS or rows.indices.dtype not in _INTEGERS:
         return None
     from torchlogit.kernels import numba_moments
 

@@ -102,6 +102,15 @@ def lane_dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((1, 2))
 
 
+def downhill(direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction, or steepest descent in lanes where rounding made it point uphill, and the slope along it."""
+    slope = lane_dot(gradient, direction)
+    if not any(value >= 0 for value in slope.tolist()):
+        return direction, slope
+    direction = torch.where((slope >= 0)[:, None, None], -gradient, direction)
+    return direction, lane_dot(gradient, direction)
+
+
 def start_state(
     evaluation: Evaluation,
     u: Tensor,

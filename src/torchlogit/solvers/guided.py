@@ -12,9 +12,9 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
-from torchlogit.solvers.base import State, extended, lane_dot, start_state
+from torchlogit.solvers.base import State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import Solved, newton_path
-from torchlogit.solvers.lbfgs import LBFGS, two_loop
+from torchlogit.solvers.lbfgs import LBFGS, hand_over, two_loop
 from torchlogit.solvers.line_search import search
 
 # The share of the gradient that conjugate gradients leave at least: a guide's curvature is another one by so much.
@@ -39,9 +39,10 @@ class GuidedState(State):
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """A direction, what the next one is preconditioned by, and what it took."""
+    """A direction with the slope ``(A,)`` along it, what the next one is preconditioned by, and what it took."""
 
     direction: Tensor
+    slope: Tensor
     curvature: InverseCurvature
     products: int = 0
 
@@ -83,7 +84,7 @@ class Guided:
         evaluation = evaluation or objective.value_gradient(u, lanes)
         curvature = self.preconditioner.build(self.guide or objective, u, lanes)
         aim = self._aim(objective, evaluation, u, lanes, curvature)
-        start = start_state(evaluation, u, lanes, aim.direction, aim.curvature)
+        start = start_state(evaluation, u, lanes, aim.direction, aim.curvature, aim.slope)
         return extended(start, GuidedState, spent=aim.products)
 
     def step(self, objective: Objective, state: State) -> State:
@@ -96,8 +97,7 @@ class Guided:
         slow = state.slow + 1 if bool((evaluation.kkt > _SLOW * state.kkt).any()) else 0
         over = slow >= self.patience or state.spent >= self.products
         if self.last_resort is not None and (over or bool(moved.stalled.any())):
-            begun = self.last_resort.init(objective, u, state.lanes, evaluation)
-            return replace(begun, step_length=moved.length, trials=moved.trials)
+            return hand_over(self.last_resort, objective, u, state.lanes, moved)
         memory = (*state.memory, (u - state.u, evaluation.gradient - state.gradient))
         aim = self._aim(objective, evaluation, u, state.lanes, state.curvature, memory)
         return replace(
@@ -108,7 +108,7 @@ class Guided:
             margin=evaluation.margin,
             kkt=evaluation.kkt,
             direction=aim.direction,
-            excess=-0.5 * lane_dot(evaluation.gradient, aim.direction),
+            excess=-0.5 * aim.slope,
             curvature=aim.curvature,
             memory=memory,
             step_length=moved.length,
@@ -130,7 +130,7 @@ class Guided:
         gradient, rows = evaluation.gradient, self.guide or objective
         close = bool((evaluation.kkt <= self.tol).all())
         if close and self.starting:
-            return _Aim(-gradient, curvature)
+            return _Aim(*downhill(-gradient, gradient), curvature)
         loose = torch.full_like(evaluation.value, _LOOSE)
         tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
         if self.guide is not None:
@@ -150,5 +150,4 @@ class Guided:
             direction = newton_path(
                 objective, u, lanes, gradient, curvature.solve, loose, self.products, objective.sure_products, direction
             ).direction
-        uphill = lane_dot(gradient, direction) >= 0
-        return _Aim(torch.where(uphill[:, None, None], -gradient, direction), curvature, solutions[-1].products)
+        return _Aim(*downhill(direction, gradient), curvature, solutions[-1].products)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, PassingHessian, Preconditioner
-from torchlogit.solvers.base import State, extended, lane_dot, start_state
+from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
 from torchlogit.solvers.line_search import Step, search
 from torchlogit.solvers.newton import Newton
@@ -89,7 +89,7 @@ class LBFGS:
         moved = search(objective, state)
         u = objective.project(moved.u)
         if bool(moved.stalled.any()) and self.last_resort is not None:
-            return self._hand_over(objective, state, u, moved)
+            return hand_over(self.last_resort, objective, u, state.lanes, moved)
         if bool(moved.stalled.any()) and state.age > 0:
             # Old curvature may be to blame: fresh curvature before giving up. Lanes that did move keep their step.
             fresh = self.preconditioner.build(objective, u, state.lanes)
@@ -117,7 +117,7 @@ class LBFGS:
         futile = state.futile if slow else 0
         if slow >= self.patience and age > self.patience:
             if self.last_resort is not None:
-                return self._hand_over(objective, state, u, moved)
+                return hand_over(self.last_resort, objective, u, state.lanes, moved)
             curvature, age, slow = self.preconditioner.build(objective, u, state.lanes), 0, 0
             # Pairs from where P was another one mislead; where a fresh P has not helped, they know what it does not.
             memory = memory if futile else ()
@@ -142,12 +142,6 @@ class LBFGS:
             ),
         )
 
-    def _hand_over(self, objective: Objective, state: LBFGSState, u: Tensor, moved: Step) -> State:
-        """The last resort's state at ``u``, where this solver's last step led."""
-        assert self.last_resort is not None
-        begun = self.last_resort.init(objective, u, state.lanes, moved.evaluation)
-        return replace(begun, step_length=moved.length, trials=moved.trials)
-
     def _aim(self, objective: Objective, state: LBFGSState) -> LBFGSState:
         """Fill in direction and excess."""
 
@@ -164,9 +158,14 @@ class LBFGS:
             direction = newton_direction(
                 objective, state.u, state.lanes, state.gradient, inverse, tolerance, self.confirm
             )
-        uphill = lane_dot(state.gradient, direction) >= 0
-        direction = torch.where(uphill[:, None, None], -state.gradient, direction)
-        return replace(state, direction=direction, excess=-0.5 * lane_dot(state.gradient, direction))
+        direction, slope = downhill(direction, state.gradient)
+        return replace(state, direction=direction, excess=-0.5 * slope)
+
+
+def hand_over(last_resort: Newton | LBFGS, objective: Objective, u: Tensor, lanes: Tensor, moved: Step) -> State:
+    """The last resort's state at ``u``, where another solver's last step led."""
+    begun = last_resort.init(objective, u, lanes, moved.evaluation)
+    return replace(begun, step_length=moved.length, trials=moved.trials)
 
 
 def _beyond_newton(sample: Objective, state: LBFGSState) -> LBFGSState:

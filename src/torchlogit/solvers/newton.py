@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import HessianInverse, InverseCurvature, Preconditioner
-from torchlogit.solvers.base import State, extended, lane_dot, start_state
+from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
 
@@ -155,7 +155,7 @@ class Newton:
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
                 return _Model(direction, slope, last.curvature)
         if last is not None and close and self.starting:
-            return _Model(*_downhill(-gradient, gradient), last.curvature, spent=last.spent)
+            return _Model(*downhill(-gradient, gradient), last.curvature, spent=last.spent)
         spent = 0
         hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature
@@ -167,7 +167,7 @@ class Newton:
             curvature = self.preconditioner.build(objective, u, lanes)
         if curvature.exact:
             direction = objective.project(_along_hidden(curvature, gradient, -curvature.solve(gradient)))
-            return _Model(*_downhill(direction, gradient), curvature)
+            return _Model(*downhill(direction, gradient), curvature)
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
         tolerance = torch.clamp(evaluation.kkt.sqrt(), 1e-3, _LOOSE)
         if close:  # the direction serves the certificate, and an excess needs no digits
@@ -177,7 +177,7 @@ class Newton:
         least = objective.sure_products if close else 0  # the certificate rests on it
         rows = objective if self.guide is None else self.guide
         solved = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, limit, least)
-        return _Model(*_downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
+        return _Model(*downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
 
 
 def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:
@@ -197,12 +197,3 @@ def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tens
                 chosen = chosen.clone() if chosen is direction else chosen
                 chosen[i] = -part
     return chosen
-
-
-def _downhill(direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction, or steepest descent in lanes where rounding made it point uphill, and the slope along it."""
-    slope = lane_dot(gradient, direction)
-    if not any(value >= 0 for value in slope.tolist()):
-        return direction, slope
-    direction = torch.where((slope >= 0)[:, None, None], -gradient, direction)
-    return direction, lane_dot(gradient, direction)
