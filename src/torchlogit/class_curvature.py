@@ -7,8 +7,9 @@ its own few.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torchlogit.kernels import Kernel
 from torchlogit.kernels.integers import add_upper_integers, has_integer_products
 from torchlogit.kernels.torch_device import add_upper, mirrored
 from torchlogit.objective import Objective
+from torchlogit.problem import uninitialised
 from torchlogit.sources import Source, resident
 from torchlogit.threads import in_ranges, one_thread_each
 
@@ -36,6 +38,10 @@ _LARGEST_BLOCKS = 64_000_000
 _LEAST_ROWS_PER_COLUMN = 1
 # Columns from which products of integers repay rounding the rows to them.
 _INTEGER_COLUMNS = 128
+# Bytes of an entry up to which rows are written out for each class anew, all that it wants at once.
+_FEW_BYTES = 2
+# Rows that are written out together: fewer cost as many calls, and the pages of more are new ones every time.
+_WRITTEN_ROWS = 1_024
 # Added to the unit diagonal, where the sums have lost everything smaller.
 _JITTERS = (1e-5, 1e-3)
 # Squared pivots of a unit-diagonal block from which float32 inverts it.
@@ -97,6 +103,8 @@ class ClassCholesky:
     sample: Source
     kernel: Kernel | None = None
     name: str = "Cholesky factors of the class curvatures"
+    # Of the rows, squared, by lane: they do not depend on the point.
+    _lengths: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def products(self, objective: Objective) -> float:
         """What a build costs, in products with the curvature."""
@@ -132,42 +140,73 @@ class ClassCholesky:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
         alike = not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all())
 
-        def measured(rows: Tensor, eta: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-            bend = sample.kernel.loss.curvature(eta, target)[0][:, 0] * share[:, None]
-            return bend[:, :1] if alike else bend, rows.square().sum(1, dtype=torch.float64)
+        lane, loss, like = int(lanes[0]), sample.kernel.loss, u.new_zeros(1, 1, sample.outputs)
+        known = self._lengths.get(lane)
 
-        bend, norm = map(torch.cat, zip(*sample.over_curved_rows(u, lanes, measured), strict=True))
+        def measured(
+            rows: Callable[[], Tensor], eta: Tensor, target: Tensor, share: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            bend = loss.curvature(like, target[:1])[0][:, 0, :1] if alike else loss.curvature(eta, target)[0][:, 0]
+            return bend * share[:, None], share if known is not None else rows().square().sum(1, dtype=torch.float64)
+
+        seen = u[:, :1] if alike else u  # one output stands for all
+        bend, length = map(torch.cat, zip(*sample.over_curved_rows(seen, lanes, measured), strict=True))
+        length = self._lengths.setdefault(lane, length)
         weight = torch.empty(bend.T.shape, dtype=torch.float32, device=bend.device)
         wanted = self.rows(sample)
 
         def thin(first: int, last: int) -> None:
             for k in range(first, last):
-                weight[k] = _thin(bend[:, k], bend[:, k] * norm, wanted).sqrt()
+                weight[k] = _thin(bend[:, k], bend[:, k] * length, wanted).sqrt()
 
         _shared_among_threads(weight, thin)
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
-        blocks = torch.diag_embed(ridge).repeat(weight.shape[0], 1, 1)
-        # What rounding to eight bits may add: no more than the penalty does. The intercept is too large to notice.
-        most = ridge / -(-sample.source.rows // sample.written_block_rows)
-        most[-1] = torch.inf
-        integers = blocks.device.type == "cpu" and sample.width >= _INTEGER_COLUMNS and has_integer_products()
-        start = 0
-        for _, rows in sample.written_rows(lanes, rounded=True):
-            here = weight[:, start : start + rows.shape[0]]
-            rounded = rows.to(torch.float32)
-
-            def add(first: int, last: int, here: Tensor = here, rounded: Tensor = rounded) -> None:
-                for k in range(first, last):
-                    chosen = here[k].nonzero()[:, 0]
-                    part = rounded[chosen] * here[k, chosen, None]
-                    if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
-                        add_upper(part, part, blocks[k])
-
-            _shared_among_threads(blocks, add)
-            start += rows.shape[0]
+        blocks = uninitialised((weight.shape[0], sample.width, sample.width), weight).copy_(torch.diag_embed(ridge))
+        for piece in self._pieces(sample, lanes, weight):
+            _shared_among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
         for block in blocks:
             mirrored(block)
         return blocks
+
+    @staticmethod
+    def _pieces(sample: Objective, lanes: Tensor, weight: Tensor) -> Iterator[_Piece]:
+        """All rows: at once where writing out those that a class wants costs little, else block by block."""
+        block = sample.only_block
+        if block is not None and block.dense is not None and block.dense.element_size() <= _FEW_BYTES:
+            yield _Piece(partial(sample.written_at, block, lanes=lanes), weight, 1)
+            sample.count_pass()
+            return
+        start, pieces = 0, -(-sample.source.rows // sample.written_block_rows)
+        for _, rows in sample.written_rows(lanes, rounded=True):
+            stop = start + rows.shape[0]
+            yield _Piece(partial(torch.index_select, rows.to(torch.float32), 0), weight[:, start:stop], pieces)
+            start = stop
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows by their number, float32, with their weights ``(K, n)``; one of so many."""
+
+    rows: Callable[[Tensor], Tensor]
+    weight: Tensor
+    pieces: int
+
+
+def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last: int) -> None:
+    """Add to the upper parts of some classes' blocks, of integers where rounding adds no more than the penalty does."""
+    width = blocks.shape[1]
+    integers = blocks.device.type == "cpu" and width >= _INTEGER_COLUMNS and has_integer_products()
+    chosen = [row.nonzero()[:, 0] for row in piece.weight[first:last]]
+    room = uninitialised((max(len(index) for index in chosen), width), blocks)
+    most = ridge / piece.pieces
+    most[-1] = torch.inf  # the intercept is too large to notice
+    for k, index in enumerate(chosen, first):
+        part = room[: len(index)]
+        for start in range(0, len(index), _WRITTEN_ROWS):
+            some = index[start : start + _WRITTEN_ROWS]
+            torch.mul(piece.rows(some), piece.weight[k, some, None], out=part[start : start + len(some)])
+        if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
+            add_upper(part, part, blocks[k])
 
 
 def product_operations(objective: Objective) -> float:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels import NumbaKernel, TorchKernel
+from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows, most_block_rows
+from torchlogit.kernels.integers import has_integer_products
 from torchlogit.kernels.numba_cpu import FLOATS
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
 from torchlogit.kernels.shortened import ShortenedKernel, block_rows, shortened
@@ -19,9 +21,11 @@ from torchlogit.sources import MemorySource
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
 # How many times what rounding leaves of the gradient a start may: with eight bits, each step from there gains a digit,
-# with bfloat16 two.
-_BITS_DIGITS, _SHORT_DIGITS = 10.0, 30.0
-# Bytes of rows in bfloat16 that are kept beside the others.
+# with bfloat16 two. With many outputs, where a read of the rows themselves takes longest, no more than that.
+_BITS_DIGITS, _SHORT_DIGITS, _MANY_DIGITS = 10.0, 30.0, 1.0
+# Outputs from which whole numbers repay being cut into parts.
+_OUTPUTS = 8
+# Bytes of rounded rows for many outputs that are kept beside the others.
 _MOST_KEPT = 2**28
 
 
@@ -34,10 +38,13 @@ class Guide:
     objective : Objective
     tol : float
         Largest gradient entry of its optimum that is worth being found.
+    rounded_to : str
+        What is left of an entry.
     """
 
     objective: Objective
     tol: float
+    rounded_to: str = "eight bits"
 
 
 def guide_for(objective: Objective) -> Guide | None:
@@ -45,7 +52,7 @@ def guide_for(objective: Objective) -> Guide | None:
 
     Columns with values so far from their mean that the others' would be lost have none.
     """
-    block = _only_block(objective)
+    block = objective.only_block
     if block is None or type(objective.kernel) is not NumbaKernel or objective.outputs > 1:
         return None
     if objective.prior is not None or objective.unpenalised or not _fits(block):
@@ -63,25 +70,45 @@ def guide_for(objective: Objective) -> Guide | None:
 
 
 def short_guide_for(objective: Objective) -> Guide | None:
-    """The guide of a problem with many outputs over dense rows in memory, in bfloat16; None for others.
+    """The guide of a problem with many outputs over dense rows in memory, in fewer bits; None for others.
 
-    Where the penalty bends more than what rounding adds, and the processor multiplies them natively.
+    Where the penalty bends more than what rounding adds, and the processor multiplies numbers of so few bits.
     """
-    kernel, block = objective.kernel, _only_block(objective)
-    if block is None or type(kernel) is not TorchKernel or block.device.type != "cpu":
+    block = objective.only_block
+    if block is None or type(objective.kernel) is not TorchKernel or block.device.type != "cpu":
         return None
-    assert block.dense is not None
-    if 2 * block.dense.numel() > _MOST_KEPT:
+    return _in_integers(objective, block) or _in_bfloat16(objective, block)
+
+
+def _in_integers(objective: Objective, block: Block) -> Guide | None:
+    dense, loss = block.dense, objective.kernel.loss
+    assert dense is not None
+    worth = has_integer_products() and objective.outputs >= _OUTPUTS and not objective.unpenalised
+    if not worth or not _counts(block) or dense.numel() > _MOST_KEPT:
         return None
+    rows, frame, noise = integer_rows(dense, block.weight)
+    objective.effort.passes += 2.0
+    noise = noise * (frame.scale / objective.moments.scale(objective.fit_intercept)[0]).square()
+    if not objective.bends_more_than(noise):
+        return None
+    middle = ((objective.moments.mean[0] - frame.shift) / frame.scale).round()
+    most = most_block_rows(block.features, objective.outputs)
+    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows, most))
+    guide = objective.on(own, IntegerKernel(loss, frame, middle), _share(rows, dense))
+    return Guide(guide, _MANY_DIGITS * _left(noise.max(), block.rows))
+
+
+def _in_bfloat16(objective: Objective, block: Block) -> Guide | None:
+    kernel, dense = objective.kernel, block.dense
+    assert dense is not None and isinstance(kernel, TorchKernel)
     short = objective.few_digits()
-    if not isinstance(short, TorchKernel) or short.factor_dtype != torch.bfloat16:
+    if 2 * dense.numel() > _MOST_KEPT or not isinstance(short, TorchKernel) or short.factor_dtype != torch.bfloat16:
         return None
-    own = replace(block, dense=shortened(block.dense, kernel))
+    rows = shortened(dense, kernel)
     objective.effort.passes += 1.0
-    rows = MemorySource(own, objective.outputs, block_rows=block_rows(block.rows))
-    assert own.dense is not None
-    guide = objective.on(rows, ShortenedKernel(kernel.loss, kernel.frame), _share(own.dense, block.dense))
-    return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), block.rows))
+    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows))
+    guide = objective.on(own, ShortenedKernel(kernel.loss, kernel.frame), _share(rows, dense))
+    return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), block.rows), "bfloat16")
 
 
 def _left(noise: Tensor | float, rows: int) -> float:
@@ -93,18 +120,12 @@ def _share(rounded: Tensor, dense: Tensor) -> float:
     return rounded.element_size() / dense.element_size()
 
 
-def _only_block(objective: Objective) -> Block | None:
-    """All rows of a single lane, if they are in memory, in one piece, and dense alone."""
-    source = objective.source
-    if not isinstance(source, MemorySource) or len(source.parts) != 1 or objective.lanes > 1:
-        return None
-    (block,) = source.parts
-    return None if block.dense is None or block.sparse is not None or block.codes is not None else block
-
-
 def _fits(block: Block) -> bool:
     """Whether the rows lie as the loops want them."""
-    dense, weight = block.dense, block.weight
-    # Nothing bounds the values of rows that do not count.
-    counted = weight is None or bool((weight > 0).all())
-    return dense is not None and counted and dense.dtype in FLOATS and dense.is_contiguous()
+    dense = block.dense
+    return dense is not None and _counts(block) and dense.dtype in FLOATS and dense.is_contiguous()
+
+
+def _counts(block: Block) -> bool:
+    """Whether all rows count: nothing bounds the values of others."""
+    return block.weight is None or bool((block.weight > 0).all())

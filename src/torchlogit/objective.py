@@ -30,7 +30,7 @@ from torchlogit.moments import Moments
 from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
-from torchlogit.sources import Shard, Source, communicator_of
+from torchlogit.sources import MemorySource, Shard, Source, communicator_of
 from torchlogit.threads import add_in_order, sweepers
 
 Result = TypeVar("Result")
@@ -236,12 +236,13 @@ class Objective:
         else:
             total = own()
         self.effort.seconds += time.perf_counter() - started
-        self._count_pass()
+        self.count_pass()
         self.effort.rows += self.source.rows
         self.effort.nbytes += self.source.nbytes
         return total
 
-    def _count_pass(self) -> None:
+    def count_pass(self) -> None:
+        """One more read of these rows."""
         self.effort.passes += self.share * self.source.rows / self.effort.total_rows
 
     def _own_sums(self, function: Callable[[int, Block], RowStats], rows: int | None, known: Sweep) -> RowStats:
@@ -344,13 +345,17 @@ class Objective:
         return product
 
     def few_digits(self) -> Kernel:
-        """The kernel with as few digits as leave the curvature what it is.
-
-        Rounding the rows adds to the curvature of every direction alike; beside the penalty's that is to be little.
-        """
+        """The kernel with as few digits as leave the curvature what it is."""
         short = self.kernel.rounded(short=True)
-        enough = bool((self.ridge >= _ROUNDING_SHARE * short.rounding()).all())
-        return short if enough else self.kernel.rounded()
+        return short if self.bends_more_than(short.rounding()) else self.kernel.rounded()
+
+    def bends_more_than(self, noise: float | Tensor) -> bool:
+        """Whether rounding the rows leaves the curvature what it is.
+
+        It adds its variance, in a column's unit, to the curvature of every direction alike; beside the penalty's that
+        is to be little.
+        """
+        return bool((self.ridge >= _ROUNDING_SHARE * noise).all())
 
     def hessian(self, u: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative, ``(M, K * D, K * D)``."""
@@ -455,7 +460,7 @@ class Objective:
         for block in self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None):
             seen = block if offset else replace(block, offset=None)
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
-        self._count_pass()
+        self.count_pass()
 
     def curved_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """One lane's rows written out in standardised units, for factors that a sum cannot give.
@@ -475,47 +480,65 @@ class Objective:
         """
         theta = self._push(u, lanes)
         for block, rows in self.written_rows(lanes):
-            yield self._curved(block, rows, theta, lanes, rounded=False)
+            eta, target, share = self._curved(block, theta, lanes, rounded=False)
+            yield rows if block.weight is None else torch.where(share[:, None] > 0, rows, 0.0), eta, target, share
 
     def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
         """``function`` of what `curved_rows` yields, block by block, on several threads.
 
-        Rows and ``eta`` have the few digits that a preconditioner needs, float32 where the kernel has it.
+        Rows and ``eta`` have the few digits that a preconditioner needs, float32 where the kernel has it. Rows are
+        given as a function, which writes them out.
         """
         theta = self._push(u, lanes)
         found: list[Result] = []
         blocks = self.source.blocks(self.written_block_rows)
 
         def curved(_: int, block: Block) -> Result:
-            return function(*self._curved(block, self._write(block, lanes, rounded=True), theta, lanes, rounded=True))
+            eta, target, share = self._curved(block, theta, lanes, rounded=True)
+
+            def rows() -> Tensor:
+                written = self._write(block, lanes, rounded=True)
+                return written if block.weight is None else torch.where(share[:, None] > 0, written, 0.0)
+
+            return function(rows, eta, target, share)
 
         threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
         add_in_order(curved, blocks, found.append, threads)
-        self._count_pass()
+        self.count_pass()
         return found
 
     def _curved(
-        self, block: Block, rows: Tensor, theta: Tensor, lanes: Tensor, *, rounded: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, block: Block, theta: Tensor, lanes: Tensor, *, rounded: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All that `curved_rows` yields but the rows; nothing bounds the values of those that do not count."""
         lane, kernel = int(lanes[0]), self.kernel.rounded() if rounded else self.kernel
         total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
         target = block.target if block.target.ndim == 1 else block.target[:, lane]
         eta = kernel.linear_predictor(block, theta, lanes)
         eta = eta if rounded else eta.to(torch.float64)
         if block.weight is None:
-            share = torch.full((block.rows,), 1 / total, dtype=torch.float64, device=theta.device)
-        else:
-            share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
-            # Nothing bounds the values of a row that does not count.
-            rows = torch.where(share[:, None] > 0, rows, 0.0)
-            eta = torch.where(share[:, None, None] > 0, eta, 0.0)
-        return rows, eta, target[:, None], share
+            return eta, target[:, None], torch.full((block.rows,), 1 / total, dtype=torch.float64, device=theta.device)
+        share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
+        return torch.where(share[:, None, None] > 0, eta, 0.0), target[:, None], share
 
     def written_rows(self, lanes: Tensor, *, rounded: bool = False) -> Iterator[tuple[Block, Tensor]]:
         """Each block with the rows of `curved_rows`, those that do not count as they are."""
         for block in self.source.blocks(self.written_block_rows):
             yield block, self._write(block, lanes, rounded=rounded)
-        self._count_pass()
+        self.count_pass()
+
+    def written_at(self, block: Block, index: Tensor, lanes: Tensor) -> Tensor:
+        """Some rows of a block as `written_rows` yields them, rounded."""
+        return self._write(block.take(index), lanes, rounded=True)
+
+    @property
+    def only_block(self) -> Block | None:
+        """All rows, if they are in memory, in one piece, dense alone and of a single lane."""
+        parts = self.source.parts if isinstance(self.source, MemorySource) else []
+        if len(parts) != 1 or self.lanes > 1:
+            return None
+        (block,) = parts
+        return None if block.dense is None or block.sparse is not None or block.codes is not None else block
 
     @property
     def written_block_rows(self) -> int:

@@ -238,7 +238,7 @@ def _guided(
         if guide is not None:
             blocks = ClassCholesky(guide.objective.source, guide.objective.kernel)
             along = replace(solver, guide=guide.objective, preconditioner=HandedOn(blocks))
-            return along, f"{reason}; rows rounded to bfloat16 show the way", guide
+            return along, f"{reason}; rows rounded to {guide.rounded_to} show the way", guide
     return solver, reason, None
 
 

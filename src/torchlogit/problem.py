@@ -199,11 +199,18 @@ class Block:
 
 
 def _rows_of(dense: Tensor, index: Tensor) -> Tensor:
-    """Rows copied; on a CPU into NumPy's memory, whose large pages are four times as fast to come by."""
-    if dense.device.type != "cpu" or dense.dtype not in (torch.float32, torch.float64):
-        return dense[index]
-    out = torch.from_numpy(np.empty((index.shape[0], dense.shape[1]), str(dense.dtype).removeprefix("torch.")))
+    """Rows copied."""
+    out = uninitialised((index.shape[0], dense.shape[1]), dense)
     return torch.index_select(dense, 0, index, out=out)
+
+
+def uninitialised(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A tensor of the device and dtype of ``like``; on a CPU NumPy's memory, whose large pages are four times as fast
+    to come by.
+    """
+    if like.device.type != "cpu" or not hasattr(np, name := str(like.dtype).removeprefix("torch.")):
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    return torch.from_numpy(np.empty(shape, name))
 
 
 def joined(blocks: Sequence[Block]) -> Block:

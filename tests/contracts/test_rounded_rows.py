@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.problems import classification, objective_from
-from torchlogit import LogisticRegression, guide, plan
+from contracts.problems import classification, objective_from, sparse_rows
+from torchlogit import LogisticRegression, class_curvature, guide, plan
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.guide import guide_for, short_guide_for
 from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, torch_device
+from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
 from torchlogit.kernels.quantised import quantised
+from torchlogit.losses import Multinomial
 from torchlogit.preconditioners import CentredDiagonal, Recycled
-from torchlogit.problem import Frame
+from torchlogit.problem import Block, Frame
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.guided import Guided, GuidedState
 from torchlogit.sources import MemorySource
@@ -212,7 +214,8 @@ def test_a_direction_to_start_from(rng):
 
 @pytest.fixture
 def native(monkeypatch):
-    """Any processor multiplies it, if slowly."""
+    """Any processor multiplies it, if slowly; and has no products of integers."""
+    monkeypatch.setattr(guide, "has_integer_products", lambda: False)
     for module in (torch_device, shortened):
         monkeypatch.setattr(module, "coarse_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(plan, "_LARGEST_MATRIX", 40)
@@ -295,6 +298,167 @@ def test_blocks_from_integers_are_nearly_those_of_floats(rng, monkeypatch):
     monkeypatch.setattr("torchlogit.class_curvature.has_integer_products", lambda: False)
     floats = ClassCholesky(objective.source).build(objective, u, lanes).solve(v)
     assert 0 < (whole - floats).abs().max() < 0.02 * floats.abs().max()
+
+
+@needs_integers
+def test_equidistant_values_lose_nothing(rng):
+    X = np.column_stack([
+        rng.integers(0, 256, 500) / 255, rng.integers(-3, 4, 500) * 1e6, np.full(500, 7.25), rng.normal(5, 0.1, 500)
+    ])  # fmt: skip
+    X[:2, 0], X[:2, 1] = (0, 1), (-3e6, 3e6)
+    rows, frame, noise = integer_rows(torch.from_numpy(X))
+    assert rows.dtype == torch.int8
+    back = rows * frame.scale + frame.shift
+    assert (back - torch.from_numpy(X)).abs().le(0.5001 * frame.scale).all()
+    exact = (torch.from_numpy(X) - frame.shift) / frame.scale
+    torch.testing.assert_close(noise, (exact - rows).square().mean(0), rtol=1e-9, atol=1e-18)
+    assert noise[0] < 1e-20
+    assert noise[2] == 0
+    assert 0.05 < noise[3] < 0.1  # about a twelfth
+    assert (rows.amin(0)[0], rows.amax(0)[0]) == (-128, 127)
+    weight = torch.from_numpy(rng.exponential(size=500))
+    weighted = integer_rows(torch.from_numpy(X), weight)[2]
+    torch.testing.assert_close(weighted, weight @ (exact - rows).square() / weight.sum(), rtol=1e-9, atol=1e-18)
+
+
+def _integer_kernel(rng, outputs, weighted=True):
+    """A kernel over columns far from the middle of what eight bits hold, and one in float64 over the same numbers."""
+    X = rng.exponential(size=(700, 150)) * np.logspace(-2, 3, 150) + rng.normal(size=150)
+    rows, frame, _ = integer_rows(torch.from_numpy(X))
+    middle = rows.double().mean(0).round()
+    plain = Frame(torch.zeros(150).double(), torch.ones(150).double())
+    loss = Multinomial(outputs)
+    block = Block(torch.from_numpy(rng.integers(0, outputs, 700)), dense=rows)
+    if weighted:
+        offset = torch.from_numpy(rng.normal(size=(700, 1, outputs)))
+        block = replace(block, weight=torch.from_numpy(rng.exponential(size=700)), offset=offset)
+    theta = torch.from_numpy(rng.normal(size=(2, outputs, 151))) / 300
+    theta[..., -1] -= (theta[..., :-1] * middle).sum(-1)
+    return IntegerKernel(loss, frame, middle), TorchKernel(loss, plain), block, theta
+
+
+def _relative(found, expected):
+    return float((found.double() - expected).abs().max() / expected.abs().max())
+
+
+def _all_but_cut(kernel, block, found, expected, slope):
+    """Two parts hold fifteen bits: the rest, at its worst, is lost of the differences to the middle of a column."""
+    weight = 1.0 if block.weight is None else block.weight[:, None, None]
+    most = float((slope * weight).abs().max()) / (2 * 127 * 254)
+    lost = most * (block.dense - kernel.middle).abs().sum(0)
+    rounding = 1e-6 * (slope * weight).abs().sum((0, 1)).max() * (1 + kernel.middle.abs())
+    assert ((found - expected)[..., :-1].abs() <= lost + rounding).all()
+    assert _relative(found[..., -1], expected[..., -1]) < 1e-4
+
+
+@needs_integers
+@pytest.mark.parametrize("outputs", [8, 40, 70])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_integers_add_up_to_what_floats_do(rng, outputs, weighted):
+    kernel, oracle, block, theta = _integer_kernel(rng, outputs, weighted)
+    whole = replace(block, dense=block.dense.double())
+    assert torch.equal(kernel.design(block).double(), oracle.design(whole))
+    lanes = torch.zeros(2, dtype=torch.int64)
+    assert _relative(kernel.linear_predictor(block, theta, lanes), oracle.linear_predictor(whole, theta, lanes)) < 2e-6
+    found, expected = kernel.value_gradient(block, theta, lanes), oracle.value_gradient(whole, theta, lanes)
+    for field, most in (("weight", 0), ("loss", 2e-6), ("margin", 2e-5)):
+        assert _relative(getattr(found, field), getattr(expected, field)) <= most
+    assert torch.equal(found.gradient, kernel.value_gradient(block, theta, lanes).gradient)
+    eta = oracle.linear_predictor(whole, theta, lanes)
+    slope = oracle.loss.value_first(eta, block.target[:, None])[1]
+    _all_but_cut(kernel, block, found.gradient, expected.gradient, slope)
+    direction = theta.flip(0)
+    product = oracle.curvature_product(whole, theta, direction, lanes).product
+    along = oracle.linear_predictor(replace(whole, offset=None), direction, lanes)
+    bent = oracle.loss.curvature_product(oracle.row_curvature(whole, theta, lanes), along)
+    _all_but_cut(kernel, block, kernel.curvature_product(block, theta, direction, lanes).product, product, bent)
+    short = kernel.rounded(short=True)
+    assert kernel.rounded() is kernel
+    assert short.rounding() == 0.0
+    assert 0 < _relative(short.curvature_product(block, theta, direction, lanes).product, product) < 0.1
+
+
+@needs_integers
+def test_a_few_of_many_outputs_have_a_second_part(rng):
+    parts = [_integer_kernel(rng, outputs)[0].rounded(short=True)._parts for outputs in (8, 32, 33)]
+    assert parts == [(1, 2), (1, 2), (1, 1)]
+
+
+def _pixels(rng, rows=3_000):
+    """Twelve classes of 140 columns with few levels: some hardly ever there, one constant."""
+    X = (rng.integers(0, 17, (rows, 140)) * (rng.random((rows, 140)) < rng.random(140) ** 2)) / 16
+    X[:, 5] = 0
+    return X, (X @ rng.normal(size=(140, 12)) + rng.gumbel(size=(rows, 12))).argmax(1)
+
+
+@needs_integers
+@pytest.mark.parametrize("case", ["plain", "weights", "float32", "no intercept", "by columns"])
+def test_many_classes_end_where_they_did_along_integers(rng, monkeypatch, case):
+    monkeypatch.setattr(plan, "_LARGEST_MATRIX", 1_000)
+    monkeypatch.setattr(plan, "_WORTH_LOOPS", 1e3)
+    X, y = _pixels(rng)
+    X = X.astype(np.float32) if case == "float32" else np.asfortranarray(X) if case == "by columns" else X
+    weight = rng.exponential(size=len(y)) if case == "weights" else None
+    asks = {"C": 0.1, "fit_intercept": case != "no intercept"}
+    model = LogisticRegression(tol=1e-8, **asks).fit(X, y, weight)
+    assert "rounded to eight bits" in model.plan_.reason
+    assert model.plan_.warm_rows == len(y)
+    assert model.converged_
+    again = LogisticRegression(tol=1e-8, **asks).fit(X, y, weight)
+    assert np.array_equal(model.coef_, again.coef_)
+    _exact(monkeypatch)
+    other = LogisticRegression(tol=1e-10, **asks).fit(X, y, weight)
+    assert "rounded" not in other.plan_.reason
+    spread = np.maximum(X.std(0, dtype=float), 1e-3)
+    np.testing.assert_allclose(model.coef_ * spread, other.coef_ * spread, atol=1e-6)
+    assert model.objective_ - other.objective_ <= 1e-9 * other.objective_
+
+
+@needs_integers
+@pytest.mark.parametrize(
+    "case", ["few outputs", "a weak penalty", "a row that does not count", "an outlier", "too large", "sparse"]
+)
+def test_who_has_no_integers(rng, monkeypatch, case):
+    X, y = _pixels(rng, 400)
+    l2, weight = 1e-2, None
+    assert short_guide_for(objective_from(X, y, l2, kernel="torch")).rounded_to == "eight bits"
+    if case == "few outputs":
+        y = y % 7
+    elif case == "a weak penalty":
+        l2, X = 1e-6, rng.normal(size=X.shape)
+    elif case == "a row that does not count":
+        weight = np.append(np.ones(len(y) - 1), 0.0)
+    elif case == "an outlier":
+        X = rng.normal(size=X.shape)
+        X[3, 3] = 1e4
+    elif case == "too large":
+        monkeypatch.setattr(guide, "_MOST_KEPT", X.size - 1)
+    objective = objective_from(X, y, l2, weight, kernel="torch")
+    if case == "sparse":
+        (block,) = objective.source.parts
+        objective = objective.on(MemorySource(replace(block, dense=None, sparse=sparse_rows(X))))
+    found = short_guide_for(objective)
+    assert found is None or found.rounded_to == "bfloat16"
+
+
+@needs_integers
+def test_blocks_of_gathered_rows_are_those_of_written_ones(rng, monkeypatch):
+    """Every class writes out the rows that it wants, or all are written out once."""
+    X, y = _pixels(rng, 900)
+    found = short_guide_for(objective_from(X, y, 1e-1, kernel="torch")).objective
+    u, lanes = found.project(torch.from_numpy(rng.normal(size=(1, 12, 141)))) / 10, found.all_lanes()
+    monkeypatch.setattr(class_curvature, "_INTEGER_COLUMNS", 1_000)
+    gathered = ClassCholesky(found.source)._blocks(found, u, lanes)
+    monkeypatch.setattr(class_curvature, "_FEW_BYTES", 0)
+    monkeypatch.setattr("torchlogit.objective._WRITTEN_BLOCK", 0)
+    written = ClassCholesky(found.source)._blocks(found, u, lanes)
+    torch.testing.assert_close(gathered, written, rtol=1e-5, atol=1e-5)
+    # Lengths of rows that are known already, and outputs that are alike.
+    curvature = ClassCholesky(found.source)
+    alone = curvature._blocks(found, found.zeros(), lanes)
+    assert alone.shape == (1, 141, 141)
+    monkeypatch.setattr(class_curvature, "_FEW_BYTES", 2)
+    assert torch.equal(curvature._blocks(found, u, lanes), gathered)
 
 
 def test_an_older_processor_has_none(monkeypatch):

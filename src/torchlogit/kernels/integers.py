@@ -16,6 +16,8 @@ from torchlogit.kernels.torch_device import STRIPE
 
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _MOST = 127
+# Rows that are rounded together, in a core's cache.
+_PIECE_ROWS = 128
 
 
 @cache
@@ -47,11 +49,15 @@ def add_upper_integers(rows: Tensor, most: Tensor, into: Tensor) -> bool:
     bool
         Whether it was added.
     """
-    step = torch.clamp(rows.abs().amax(0), min=1e-30).div_(_MOST)
+    largest = torch.maximum(rows.amax(0), rows.amin(0).neg_())
+    step = torch.clamp(largest, min=1e-30).div_(_MOST)
     if bool((step.square() * (rows.shape[0] / 12) > most).any()):
         return False
-    whole = (rows / step).round_().to(torch.int8)
     width = rows.shape[1]
+    whole = torch.empty(rows.shape, dtype=torch.int8)
+    for start in range(0, rows.shape[0], _PIECE_ROWS):
+        here = slice(start, start + _PIECE_ROWS)
+        whole[here].copy_(torch.div(rows[here], step).round_())
     stripe = width if width < 2 * STRIPE else STRIPE  # as `mirrored` expects it
     for start in range(0, width, stripe):
         stop = min(start + stripe, width)

@@ -17,7 +17,7 @@ from torchlogit.threads import in_ranges, one_thread_each
 _ALIGNED_COLUMNS = 32
 # Rows of a block at most: each costs its calls, and one that is longer leaves the cache (10,000 x 784, ten classes, a
 # product: 7.1 ms with 1,000 rows, 4.8 ms with 2,000).
-_BLOCK_ROWS = 2_000
+MOST_BLOCK_ROWS = 2_000
 
 
 class ShortenedKernel(TorchKernel):
@@ -45,9 +45,9 @@ class ShortenedKernel(TorchKernel):
         return self._rounded[short]
 
 
-def block_rows(rows: int) -> int:
+def block_rows(rows: int, most: int = MOST_BLOCK_ROWS) -> int:
     """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
-    return -(-rows // (2 * -(-rows // (2 * _BLOCK_ROWS))))
+    return -(-rows // (2 * -(-rows // (2 * most))))
 
 
 def shortened(dense: Tensor, kernel: TorchKernel) -> Tensor:

@@ -249,11 +249,14 @@ class TorchKernel:
         for part in sparse:
             eta = eta + part.times(flat[:, column : column + part.shape[1]].T.contiguous())
             column += part.shape[1]
-        eta = eta.reshape(block.rows, points, outputs)
-        if block.offset is not None:
-            offset = block.offset if block.offset.shape[1] == 1 else block.offset[:, _lanes(lanes, points, eta.device)]
-            eta = eta + offset.to(self.dtype)
-        return eta
+        return self._with_offset(block, eta.reshape(block.rows, points, outputs), lanes)
+
+    def _with_offset(self, block: Block, eta: Tensor, lanes: Tensor | None) -> Tensor:
+        if block.offset is None:
+            return eta
+        every = block.offset.shape[1] == 1
+        offset = block.offset if every else block.offset[:, _lanes(lanes, eta.shape[1], eta.device)]
+        return eta + offset.to(self.dtype)
 
     def _pull_back(
         self, dense: Tensor | None, sparse: list[SparsePart], slope: Tensor, width: int
