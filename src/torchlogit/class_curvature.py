@@ -147,25 +147,30 @@ class ClassCholesky:
             rows: Callable[[], Tensor], eta: Tensor, target: Tensor, share: Tensor
         ) -> tuple[Tensor, Tensor]:
             bend = loss.curvature(like, target[:1])[0][:, 0, :1] if alike else loss.curvature(eta, target)[0][:, 0]
-            return bend * share[:, None], share if known is not None else rows().square().sum(1, dtype=torch.float64)
+            length = share if known is not None else rows().square().sum(1, dtype=torch.float64)
+            return (bend.T * share).contiguous(), length  # class by class, as they are wanted
 
         seen = u[:, :1] if alike else u  # one output stands for all
-        bend, length = map(torch.cat, zip(*sample.over_curved_rows(seen, lanes, measured), strict=True))
-        length = self._lengths.setdefault(lane, length)
-        weight = torch.empty(bend.T.shape, dtype=torch.float32, device=bend.device)
+        bends, lengths = zip(*sample.over_curved_rows(seen, lanes, measured), strict=True)
+        bend, length = torch.cat(bends, 1), self._lengths.setdefault(lane, torch.cat(lengths))
+        weight = torch.empty(bend.shape, dtype=torch.float32, device=bend.device)
         wanted = self.rows(sample)
 
         def thin(first: int, last: int) -> None:
             for k in range(first, last):
-                weight[k] = _thin(bend[:, k], bend[:, k] * length, wanted).sqrt()
+                weight[k] = _thin(bend[k], bend[k] * length, wanted).sqrt()
 
         _shared_among_threads(weight, thin)
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
-        blocks = uninitialised((weight.shape[0], sample.width, sample.width), weight).copy_(torch.diag_embed(ridge))
+        blocks = uninitialised((weight.shape[0], sample.width, sample.width), weight)
         for piece in self._pieces(sample, lanes, weight):
             _shared_among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
-        for block in blocks:
-            mirrored(block)
+
+        def mirror(first: int, last: int) -> None:
+            for k in range(first, last):
+                mirrored(blocks[k])
+
+        _shared_among_threads(blocks, mirror)
         return blocks
 
     @staticmethod
@@ -173,27 +178,28 @@ class ClassCholesky:
         """All rows: at once where writing out those that a class wants costs little, else block by block."""
         block = sample.only_block
         if block is not None and block.dense is not None and block.dense.element_size() <= _FEW_BYTES:
-            yield _Piece(partial(sample.written_at, block, lanes=lanes), weight, 1)
+            yield _Piece(partial(sample.written_at, block, lanes=lanes), weight)
             sample.count_pass()
             return
         start, pieces = 0, -(-sample.source.rows // sample.written_block_rows)
-        for _, rows in sample.written_rows(lanes, rounded=True):
-            stop = start + rows.shape[0]
-            yield _Piece(partial(torch.index_select, rows.to(torch.float32), 0), weight[:, start:stop], pieces)
-            start = stop
+        for number, (_, rows) in enumerate(sample.written_rows(lanes, rounded=True)):
+            gather = partial(torch.index_select, rows.to(torch.float32), 0)
+            yield _Piece(gather, weight[:, start : start + rows.shape[0]], number, pieces)
+            start += rows.shape[0]
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows by their number, float32, with their weights ``(K, n)``; one of so many."""
+    """Rows by their number, float32, with their weights ``(K, n)``; which one it is, of about how many."""
 
     rows: Callable[[Tensor], Tensor]
     weight: Tensor
-    pieces: int
+    number: int = 0
+    pieces: int = 1
 
 
 def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last: int) -> None:
-    """Add to the upper parts of some classes' blocks, of integers where rounding adds no more than the penalty does."""
+    """Make some classes' blocks, or add to them; of integers where rounding adds no more than the penalty does."""
     width = blocks.shape[1]
     integers = blocks.device.type == "cpu" and width >= _INTEGER_COLUMNS and has_integer_products()
     chosen = [row.nonzero()[:, 0] for row in piece.weight[first:last]]
@@ -201,6 +207,8 @@ def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last:
     most = ridge / piece.pieces
     most[-1] = torch.inf  # the intercept is too large to notice
     for k, index in enumerate(chosen, first):
+        if piece.number == 0:
+            blocks[k].zero_().diagonal().copy_(ridge)
         part = room[: len(index)]
         for start in range(0, len(index), _WRITTEN_ROWS):
             some = index[start : start + _WRITTEN_ROWS]

@@ -12,6 +12,7 @@ from torchlogit.kernels import numba_cpu
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
 from torchlogit.sources import Shard, Source, communicator_of
+from torchlogit.threads import add_in_order, sweepers
 
 _EPS = torch.finfo(torch.float64).eps
 # A smaller spread counts as none: the coefficient that belongs to it would overflow.
@@ -221,7 +222,8 @@ class PassingMoments:
     def add(self, block: Block) -> None:
         """Take the next block."""
         try:
-            self._total = _with_block(self._total, block, 1, self._anchor, self._unit, self._compiled)
+            found = _present_sums(block, 1, self._anchor, self._unit, self._compiled)
+            self._total = _together(self._total, found)
         except FloatingPointError:
             self._finite = False
 
@@ -306,27 +308,39 @@ def _no_sums(lanes: int, anchor: Tensor) -> _Sums:
 
 def _own_sums(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
     total: _Sums | None = None
-    for block in source.blocks(_rows_at_once(source) if compiled else None):
-        total = _with_block(total, block, lanes, anchor, unit, compiled)
+
+    def sums(_: int, block: Block) -> _Sums | None:
+        return _present_sums(block, lanes, anchor, unit, compiled)
+
+    def add(found: _Sums | None) -> None:
+        nonlocal total
+        total = _together(total, found)
+
+    blocks = source.blocks(_rows_at_once(source) if compiled else None)
+    # Compiled loops have threads of their own.
+    threads = 1 if compiled else sweepers(source, float(source.rows) * source.features)
+    add_in_order(sums, blocks, add, threads)
     return _no_sums(lanes, anchor) if total is None else total
 
 
-def _with_block(
-    total: _Sums | None, block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool
-) -> _Sums | None:
-    """The sums with those of another block."""
+def _together(total: _Sums | None, found: _Sums | None) -> _Sums | None:
+    """Their sum, in ``total`` where there is one."""
+    if total is None or found is None:
+        return found if total is None else total
+    total.add(found)
+    return total
+
+
+def _present_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums | None:
+    """The sums of those rows of a block that are there; None without any."""
     present = None if block.weight is None else _present(block)
     if present is not None and not bool(present.all()):
         kept, left_out = present.nonzero()[:, 0], (~present).nonzero()[:, 0]
         _check_finite(block.take(left_out))
         block = block.take(kept)
         if not block.rows:
-            return total
-    sums = _block_sums(block, lanes, anchor, unit, compiled)
-    if total is None:
-        return sums
-    total.add(sums)
-    return total
+            return None
+    return _block_sums(block, lanes, anchor, unit, compiled)
 
 
 def _check_finite(block: Block) -> None:

@@ -130,6 +130,7 @@ class Objective:
     bridge: Coordinates = field(init=False)  # and as the prior's frame does
     ridge: Tensor = field(init=False)  # (L, p) curvature of the penalty in standardised units
     _bend: Tensor = field(init=False, repr=False)  # (L, 1, p + 1), the same with the intercept's zero
+    _units: dict[torch.dtype, Coordinates] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         centre, scale = self.moments.centre(self.fit_intercept), self.moments.scale(self.fit_intercept)
@@ -491,7 +492,7 @@ class Objective:
         """
         theta = self._push(u, lanes)
         found: list[Result] = []
-        blocks = self.source.blocks(self.written_block_rows)
+        blocks = self.source.blocks()  # small ones: nothing is added up, and their temporaries stay in a cache
 
         def curved(_: int, block: Block) -> Result:
             eta, target, share = self._curved(block, theta, lanes, rounded=True)
@@ -546,10 +547,16 @@ class Objective:
         return max(2048, 2 * self.width, _WRITTEN_BLOCK // self.width)
 
     def _write(self, block: Block, lanes: Tensor, *, rounded: bool) -> Tensor:
-        kernel, units = self.kernel.rounded() if rounded else self.kernel, self.relative
-        design = kernel.design(block).to(kernel.dtype if rounded else torch.float64)
-        units = Coordinates(units.centre.to(design.dtype), units.scale.to(design.dtype), units.identity)
-        return self._pull(design[None], lanes, units)[0]
+        kernel = self.kernel.rounded() if rounded else self.kernel
+        units = self._units_of(kernel.dtype if rounded else torch.float64)
+        return self._pull(kernel.design(block).to(units.centre.dtype)[None], lanes, units)[0]
+
+    def _units_of(self, dtype: torch.dtype) -> Coordinates:
+        """`relative` in that type; made once, since many pieces of rows may be written out."""
+        if dtype not in self._units:
+            units = self.relative
+            self._units[dtype] = Coordinates(units.centre.to(dtype), units.scale.to(dtype), units.identity)
+        return self._units[dtype]
 
     def at_row(self, u: Tensor, lanes: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """``eta (1, M, K)`` and class code ``(1,)`` or ``(1, L)`` of one row; the others are not computed.

@@ -311,14 +311,14 @@ def test_equidistant_values_lose_nothing(rng):
     back = rows * frame.scale + frame.shift
     assert (back - torch.from_numpy(X)).abs().le(0.5001 * frame.scale).all()
     exact = (torch.from_numpy(X) - frame.shift) / frame.scale
-    torch.testing.assert_close(noise, (exact - rows).square().mean(0), rtol=1e-9, atol=1e-18)
-    assert noise[0] < 1e-20
+    torch.testing.assert_close(noise, (exact - rows).square().mean(0), rtol=1e-4, atol=1e-9)
+    assert noise[0] < 1e-9
     assert noise[2] == 0
     assert 0.05 < noise[3] < 0.1  # about a twelfth
     assert (rows.amin(0)[0], rows.amax(0)[0]) == (-128, 127)
     weight = torch.from_numpy(rng.exponential(size=500))
     weighted = integer_rows(torch.from_numpy(X), weight)[2]
-    torch.testing.assert_close(weighted, weight @ (exact - rows).square() / weight.sum(), rtol=1e-9, atol=1e-18)
+    torch.testing.assert_close(weighted, weight @ (exact - rows).square() / weight.sum(), rtol=1e-4, atol=1e-9)
 
 
 def _integer_kernel(rng, outputs, weighted=True):

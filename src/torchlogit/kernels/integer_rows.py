@@ -36,6 +36,9 @@ _ROUNDED_ELEMENTS = 65_536
 class IntegerKernel(TorchKernel):
     """Sums over rows that `integer_rows` made, in float32, for many outputs.
 
+    Before each product all rows of a block are looked at: it fetches them in another order than that of their
+    addresses, and waits for each line that is not in a cache (10,000 x 784 times 20: 4.4 ms, 2.4 ms like this).
+
     Parameters
     ----------
     loss : Loss
@@ -81,7 +84,7 @@ class IntegerKernel(TorchKernel):
         assert dense is not None
         parts, unit, intercept = self._coefficients(theta)
         count, outputs = self._parts[0], unit.shape[1]
-        dense.amax()  # a product fetches rows in another order than that of their addresses, and waits for each line
+        dense.amax()
         if outputs <= _TURNED_OUTPUTS:
             eta = torch.addcmul(intercept.T, _joined(torch._int_mm(parts, dense.T), count, 0), unit.T).T.contiguous()
         else:
@@ -142,7 +145,7 @@ def _cut(values: Tensor, parts: int, over: int) -> tuple[Tensor, Tensor]:
 
 def _joined(products: Tensor, parts: int, along: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Products of all parts, side by side ``along`` that dimension, in the unit of the first."""
-    products = products.to(dtype)
+    products = products if products.dtype == dtype else products.to(dtype)
     if parts == 1:
         return products
     total, *finer = products.chunk(parts, along)
@@ -184,11 +187,12 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
     def fill(start: int, stop: int, offset: Tensor, inverse: Tensor) -> None:
         for first in range(start, stop, step):
             here = slice(first, min(first + step, stop))
-            exact = torch.addcmul(offset, dense[here].to(torch.float64), inverse)
-            whole = exact.round().clamp_(_LOWEST, _MOST)
+            # Shifted in float64: a float32 timestamp minus its float32-rounded smallest value has lost its digits.
+            exact = torch.addcmul(offset, dense[here].to(torch.float64), inverse).to(torch.float32)
+            whole = exact.round()
             rows[here].copy_(whole)
             square = exact.sub_(whole).square_()
-            squares[first] = square.sum(0) if weight is None else weight[here].to(torch.float64) @ square
+            squares[first] = square.sum(0) if weight is None else weight[here].to(square.dtype) @ square
 
     with one_thread_each():
         in_ranges(dense.shape[0], find_ends, work)
@@ -200,7 +204,7 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
         in_ranges(dense.shape[0], partial(fill, offset=-shift / unit, inverse=1 / unit), work)
     total = float(dense.shape[0]) if weight is None else weight.sum()
     # In the order of the rows, whatever thread they were rounded by.
-    noise = torch.stack([squares[first] for first in sorted(squares)]).sum(0) / total
+    noise = torch.stack([squares[first] for first in sorted(squares)]).sum(0, dtype=torch.float64) / total
     return rows, Frame(shift, unit), noise
 
 

@@ -17,7 +17,7 @@ from torchlogit.kernels.torch_device import STRIPE
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _MOST = 127
 # Rows that are rounded together, in a core's cache.
-_PIECE_ROWS = 128
+_PIECE_ROWS = 512
 
 
 @cache
