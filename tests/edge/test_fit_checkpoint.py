@@ -85,6 +85,7 @@ class Case:
     offset: bool = False
     kernel: str = "auto"
     rounded: bool = False  # rows in few bits are solved first, and guide the solver
+    integers: bool = False  # those of many classes are integers
 
     def source(self):
         rng = np.random.default_rng(5)
@@ -119,6 +120,7 @@ CASES = {
     "compiled loops": Case(kernel="numba", warm=True),
     "rounded rows": Case(kernel="numba", rounded=True),
     "rounded rows, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True),
+    "integers, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True, integers=True),
     "three lanes": Case(l2=(1e-3, 1e-1, 10.0)),
     "warm": Case(warm=True),
     "warm, four classes": Case(4, warm=True),
@@ -160,6 +162,7 @@ def case(request, monkeypatch):
         monkeypatch.setattr(numba_cpu, "_KEPT_COLUMNS", 1)
         for module in (torch_device, shortened):
             monkeypatch.setattr(module, "coarse_dtype", lambda: torch.bfloat16)
+        monkeypatch.setattr("torchlogit.guide.has_integer_products", lambda: chosen.integers)
 
     def choose(objective, options, *others):
         choice = plan(objective, options, *others)

@@ -108,12 +108,13 @@ class IntegerKernel(TorchKernel):
     def _pull_back(
         self, dense: Tensor | None, sparse: list[SparsePart], slope: Tensor, width: int
     ) -> Tensor:
-        """``sum_i slope_i z_i'``: ``slope (rows, M, K)`` to ``(M, K, p + 1)`` float64."""
+        """``sum_i slope_i z_i'``: ``slope (rows, M, K)``, which is written over, to ``(M, K, p + 1)`` float64."""
         assert dense is not None
         rows, points, outputs = slope.shape
         flat, count = slope.reshape(rows, points * outputs), self._parts[1]
-        whole, unit = _cut(flat, count, 0)
-        total, counted = flat.sum(0, dtype=self._sum_dtype), whole.sum(0)[None]
+        total = flat.sum(0, dtype=self._sum_dtype)
+        whole, unit = _cut(flat, count, 0, into=flat)
+        counted = whole.sum(0)[None]
         dense.amax()
         sums = torch._int_mm(whole.to(torch.int8).T, dense)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64)
@@ -123,17 +124,18 @@ class IntegerKernel(TorchKernel):
         return gradient.view(points, outputs, width)
 
 
-def _cut(values: Tensor, parts: int, over: int) -> tuple[Tensor, Tensor]:
+def _cut(values: Tensor, parts: int, over: int, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``values`` as whole numbers, ``parts`` of them side by side, and the unit of the first.
 
-    Each line along ``over`` has its own unit; parts are side by side along the other dimension.
+    Each line along ``over`` has its own unit; parts are side by side along the other dimension. What is left of values
+    on the way is written ``into`` that tensor, if there is one.
     """
     if over == 0 and parts > 1:  # one unit for all: fifteen bits have room for small columns
         largest = values.abs().amax().view(1, 1)  # the norm that torch has for it takes ten times as long
     else:
         largest = values.abs().amax(over, keepdim=True)
     unit = torch.clamp(largest, min=1e-30).div_(_MOST)
-    left = values / unit
+    left = torch.div(values, unit, out=into)
     if parts == 1:
         return left.round_(), unit
     found = [left.round()]
