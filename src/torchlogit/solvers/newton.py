@@ -25,6 +25,8 @@ _FLAT = 0.3
 _HIDDEN_SHARE = 0.5
 # The share of the gradient that conjugate gradients may leave, where no digits are wanted of a direction.
 _LOOSE = 0.3
+# The same where products are a guide's, and cost a fifth of the gradient that a direction left so loose asks for.
+_CLOSE = 0.05
 # Products that a direction may always take.
 _LEAST_PRODUCTS = 8
 
@@ -171,7 +173,7 @@ class Newton:
         # Loose far away, tight close by: convergence stays superlinear (Nocedal and Wright, section 7.1).
         tolerance = torch.clamp(evaluation.kkt.sqrt(), 1e-3, _LOOSE)
         if close:  # the direction serves the certificate, and an excess needs no digits
-            tolerance = torch.full_like(tolerance, _LOOSE)
+            tolerance = torch.full_like(tolerance, _LOOSE if self.guide is None else _CLOSE)
         # A direction cut short would understate the excess that the certificate needs.
         limit = self.products if close else cap
         least = objective.sure_products if close else 0  # the certificate rests on it
