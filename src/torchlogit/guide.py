@@ -23,6 +23,8 @@ _MOST_NOISE = 0.01
 # How many times what rounding leaves of the gradient a start may: with eight bits, each step from there gains a digit,
 # with bfloat16 two. With many outputs, where a read of the rows themselves takes longest, no more than that.
 _BITS_DIGITS, _SHORT_DIGITS, _MANY_DIGITS = 10.0, 30.0, 1.0
+# The variance of a column beside which slopes cut to fifteen bits are noticed: columns that lose nothing have less.
+_LEAST_NOISE = 3e-9
 # Outputs from which whole numbers repay being cut into parts.
 _OUTPUTS = 8
 # Bytes of rounded rows for many outputs that are kept beside the others.
@@ -95,7 +97,7 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
     most = most_block_rows(block.features, objective.outputs)
     own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows, most))
     guide = objective.on(own, IntegerKernel(loss, frame, middle), _share(rows, dense))
-    return Guide(guide, _MANY_DIGITS * _left(noise.max(), block.rows))
+    return Guide(guide, _MANY_DIGITS * _left(torch.clamp(noise.max(), min=_LEAST_NOISE), block.rows))
 
 
 def _in_bfloat16(objective: Objective, block: Block) -> Guide | None:

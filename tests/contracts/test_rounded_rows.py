@@ -415,6 +415,22 @@ def test_many_classes_end_where_they_did_along_integers(rng, monkeypatch, case):
 
 
 @needs_integers
+def test_columns_that_lose_nothing_are_not_solved_beyond_their_slopes(rng, monkeypatch):
+    """Where the rows are the integers themselves, what is cut from slopes still is more than the tolerance."""
+    monkeypatch.setattr(plan, "_LARGEST_MATRIX", 1_000)
+    monkeypatch.setattr(plan, "_WORTH_LOOPS", 1e3)
+    X = (rng.random((1_000, 140)) < rng.random(140)).astype(float)
+    y = (X @ rng.normal(size=(140, 12)) + rng.gumbel(size=(1_000, 12))).argmax(1)
+    objective = objective_from(X, y, 1e-2, kernel="torch")
+    found = short_guide_for(objective)
+    assert found.tol == pytest.approx((3e-9 / 1_000) ** 0.5)
+    model = LogisticRegression(C=0.1, tol=1e-9).fit(X, y)
+    assert model.converged_
+    looser = LogisticRegression(C=0.1, tol=1e-6).fit(X, y)
+    assert model.trace_[0]["passes"] == looser.trace_[0]["passes"]  # the start is the same
+
+
+@needs_integers
 @pytest.mark.parametrize(
     "case", ["few outputs", "a weak penalty", "a row that does not count", "an outlier", "too large", "sparse"]
 )

@@ -159,7 +159,7 @@ def _joined(products: Tensor, parts: int, along: int, dtype: torch.dtype = torch
 def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Frame, Tensor]:
     """Dense rows as whole numbers from -128 to 127, of a unit and a shift for each column.
 
-    A column of at most 256 equidistant values, as images have, loses nothing.
+    A column of two values loses nothing, nor does one of 256 equidistant values, as images have.
 
     Parameters
     ----------
