@@ -145,14 +145,15 @@ class ClassCholesky:
 
         def measured(
             rows: Callable[[], Tensor], eta: Tensor, target: Tensor, share: Tensor
-        ) -> tuple[Tensor, Tensor]:
+        ) -> tuple[Tensor, Tensor | None]:
             bend = loss.curvature(like, target[:1])[0][:, 0, :1] if alike else loss.curvature(eta, target)[0][:, 0]
-            length = share if known is not None else rows().square().sum(1, dtype=torch.float64)
+            length = rows().square().sum(1, dtype=torch.float64) if known is None else None
             return (bend.T * share).contiguous(), length  # class by class, as they are wanted
 
         seen = u[:, :1] if alike else u  # one output stands for all
         bends, lengths = zip(*sample.over_curved_rows(seen, lanes, measured), strict=True)
-        bend, length = torch.cat(bends, 1), self._lengths.setdefault(lane, torch.cat(lengths))
+        bend, length = torch.cat(bends, 1), torch.cat(lengths) if known is None else known
+        self._lengths[lane] = length
         weight = torch.empty(bend.shape, dtype=torch.float32, device=bend.device)
         wanted = self.rows(sample)
 

@@ -482,7 +482,7 @@ class Objective:
         theta = self._push(u, lanes)
         for block, rows in self.written_rows(lanes):
             eta, target, share = self._curved(block, theta, lanes, rounded=False)
-            yield rows if block.weight is None else torch.where(share[:, None] > 0, rows, 0.0), eta, target, share
+            yield _counting(block, rows, share), eta, target, share
 
     def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
         """``function`` of what `curved_rows` yields, block by block, on several threads.
@@ -498,8 +498,7 @@ class Objective:
             eta, target, share = self._curved(block, theta, lanes, rounded=True)
 
             def rows() -> Tensor:
-                written = self._write(block, lanes, rounded=True)
-                return written if block.weight is None else torch.where(share[:, None] > 0, written, 0.0)
+                return _counting(block, self._write(block, lanes, rounded=True), share)
 
             return function(rows, eta, target, share)
 
@@ -511,7 +510,7 @@ class Objective:
     def _curved(
         self, block: Block, theta: Tensor, lanes: Tensor, *, rounded: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """All that `curved_rows` yields but the rows; nothing bounds the values of those that do not count."""
+        """All that `curved_rows` yields but the rows."""
         lane, kernel = int(lanes[0]), self.kernel.rounded() if rounded else self.kernel
         total = float(self.moments.weight[lane]) * self.source.rows / self.effort.total_rows
         target = block.target if block.target.ndim == 1 else block.target[:, lane]
@@ -520,7 +519,7 @@ class Objective:
         if block.weight is None:
             return eta, target[:, None], torch.full((block.rows,), 1 / total, dtype=torch.float64, device=theta.device)
         share = (block.weight if block.weight.ndim == 1 else block.weight[:, lane]).to(torch.float64) / total
-        return torch.where(share[:, None, None] > 0, eta, 0.0), target[:, None], share
+        return _counting(block, eta, share), target[:, None], share
 
     def written_rows(self, lanes: Tensor, *, rounded: bool = False) -> Iterator[tuple[Block, Tensor]]:
         """Each block with the rows of `curved_rows`, those that do not count as they are."""
@@ -573,6 +572,13 @@ class Objective:
                 return self.kernel.linear_predictor(own, self._push(u, lanes), lanes), own.target
             before += block.rows
         raise IndexError(f"there is no row {row}: the data have {self.source.rows:,} rows, counted from 0")
+
+
+def _counting(block: Block, values: Tensor, share: Tensor) -> Tensor:
+    """What rows of a block have, ``(r, ...)``, or zeros: nothing bounds the values of a row that does not count."""
+    if block.weight is None:
+        return values
+    return torch.where((share > 0).view(-1, *[1] * (values.ndim - 1)), values, 0.0)
 
 
 def _most_kept(device: torch.device) -> float:

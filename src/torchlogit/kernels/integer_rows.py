@@ -12,19 +12,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.integers import MOST
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame
 from torchlogit.threads import in_ranges, one_thread_each
 
-_LOWEST, _MOST = -128, 127
+_LOWEST = -128
 # How much smaller the unit of a part is than that of the part before.
-_FINER = 2.0 * _MOST
-# Parts of the coefficients and of the slopes for a gradient, and for products of which a few digits are wanted. Where
-# most rows are classified, few have slopes that one part sees beside the largest (10,000 x 784, ten classes: 116
-# products instead of 92); a second part is for outputs so few that it costs little.
-_PARTS, _SHORT_PARTS, _FEW_OUTPUTS = (3, 2), (1, 1), 32
+_FINER = 2.0 * MOST
+# Parts of the coefficients and of the slopes for a gradient. Products of which a few digits are wanted have one of
+# each; where most rows are classified, few have slopes that it sees beside the largest (10,000 x 784, ten classes: 116
+# products instead of 92), and outputs so few that it costs little have a second one.
+_PARTS, _FEW_OUTPUTS = (3, 2), 32
 # Outputs up to which products are faster the other way round.
 _TURNED_OUTPUTS = 64
 # Elements of a block's rows, and of its outputs, that still are in a cache when they are wanted again.
@@ -54,29 +55,17 @@ class IntegerKernel(TorchKernel):
         super().__init__(loss, frame, torch.float32)
         self.stored = Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))
         self.middle = middle
-        few = loss.outputs <= _FEW_OUTPUTS
         self._sum_dtype = self.dtype if short else torch.float64  # float32 takes a sixth of the time
-        self._parts = (_SHORT_PARTS[0], _SHORT_PARTS[1] + few) if short else _PARTS
+        self._parts = (1, 2 if loss.outputs <= _FEW_OUTPUTS else 1) if short else _PARTS
         # Coefficients of the last points and directions as they are multiplied: all blocks of a sweep have the same.
         self._known: tuple[tuple[Tensor, tuple[Tensor, Tensor, Tensor]], ...] = ()
         self._lock = threading.Lock()
 
-    def rounded(self, *, short: bool = False) -> TorchKernel:
-        """Itself or, if ``short``, with fewer parts."""
-        if not short:
-            return self
-        if short not in self._rounded:
-            self._rounded[short] = IntegerKernel(self.loss, self.frame, self.middle, short=True)
-        return self._rounded[short]
+    def _in_float32(self, *, short: bool) -> IntegerKernel:
+        return IntegerKernel(self.loss, self.frame, self.middle, short=short)
 
     def _dense(self, block: Block) -> Tensor | None:
         return block.dense
-
-    def _written(self, block: Block, dense: Tensor | None, sparse: list[SparsePart]) -> Tensor:
-        assert dense is not None
-        written = torch.ones(block.rows, block.features + 1, dtype=self.dtype)
-        written[:, :-1].copy_(dense)
-        return written
 
     def _eta(
         self, block: Block, dense: Tensor | None, sparse: list[SparsePart], theta: Tensor, lanes: Tensor | None
@@ -134,7 +123,7 @@ def _cut(values: Tensor, parts: int, over: int, into: Tensor | None = None) -> t
         largest = values.abs().amax().view(1, 1)  # the norm that torch has for it takes ten times as long
     else:
         largest = values.abs().amax(over, keepdim=True)
-    unit = torch.clamp(largest, min=1e-30).div_(_MOST)
+    unit = torch.clamp(largest, min=1e-30).div_(MOST)
     left = torch.div(values, unit, out=into)
     if parts == 1:
         return left.round_(), unit
@@ -200,7 +189,7 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
         in_ranges(dense.shape[0], find_ends, work)
         low = torch.stack([end[0] for end in ends.values()]).amin(0).to(torch.float64)
         high = torch.stack([end[1] for end in ends.values()]).amax(0).to(torch.float64)
-        unit = (high - low) / (_MOST - _LOWEST)
+        unit = (high - low) / (MOST - _LOWEST)
         unit = torch.where(unit > 0, unit, 1.0)
         shift = low - _LOWEST * unit
         in_ranges(dense.shape[0], partial(fill, offset=-shift / unit, inverse=1 / unit), work)

@@ -15,7 +15,8 @@ from torchlogit.kernels.bfloat16 import processor_flags
 from torchlogit.kernels.torch_device import STRIPE
 
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
-_MOST = 127
+# The largest of eight bits, of either sign.
+MOST = 127
 # Rows that are rounded together, in a core's cache.
 _PIECE_ROWS = 512
 
@@ -50,7 +51,7 @@ def add_upper_integers(rows: Tensor, most: Tensor, into: Tensor) -> bool:
         Whether it was added.
     """
     largest = torch.maximum(rows.amax(0), rows.amin(0).neg_())
-    step = torch.clamp(largest, min=1e-30).div_(_MOST)
+    step = torch.clamp(largest, min=1e-30).div_(MOST)
     if bool((step.square() * (rows.shape[0] / 12) > most).any()):
         return False
     width = rows.shape[1]

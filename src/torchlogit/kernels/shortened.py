@@ -17,7 +17,7 @@ from torchlogit.threads import in_ranges, one_thread_each
 _ALIGNED_COLUMNS = 32
 # Rows of a block at most: each costs its calls, and one that is longer leaves the cache (10,000 x 784, ten classes, a
 # product: 7.1 ms with 1,000 rows, 4.8 ms with 2,000).
-MOST_BLOCK_ROWS = 2_000
+_BLOCK_ROWS = 2_000
 
 
 class ShortenedKernel(TorchKernel):
@@ -36,16 +36,11 @@ class ShortenedKernel(TorchKernel):
         super().__init__(loss, frame, torch.float32, short=short)
         self.stored = Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))
 
-    def rounded(self, *, short: bool = False) -> TorchKernel:
-        """Itself or, if ``short``, without a conversion."""
-        if not short:
-            return self
-        if short not in self._rounded:
-            self._rounded[short] = ShortenedKernel(self.loss, self.frame, short=True)
-        return self._rounded[short]
+    def _in_float32(self, *, short: bool) -> ShortenedKernel:
+        return ShortenedKernel(self.loss, self.frame, short=short)
 
 
-def block_rows(rows: int, most: int = MOST_BLOCK_ROWS) -> int:
+def block_rows(rows: int, most: int = _BLOCK_ROWS) -> int:
     """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
     return -(-rows // (2 * -(-rows // (2 * most))))
 

@@ -89,8 +89,11 @@ class TorchKernel:
         if self.dtype == torch.float32 and not short:
             return self
         if short not in self._rounded:
-            self._rounded[short] = TorchKernel(self.loss, self.frame, torch.float32, short=short)
+            self._rounded[short] = self._in_float32(short=short)
         return self._rounded[short]
+
+    def _in_float32(self, *, short: bool) -> TorchKernel:
+        return TorchKernel(self.loss, self.frame, torch.float32, short=short)
 
     def rounding(self) -> float:
         """Variance of what rounding its factors adds to a column, over the square of its entries."""
