@@ -7,7 +7,7 @@ its own few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.integers import add_upper_integers, has_integer_products
 from torchlogit.kernels.torch_device import add_upper, mirrored
+from torchlogit.leading import Leading, leading_directions
 from torchlogit.objective import Objective
 from torchlogit.problem import uninitialised
 from torchlogit.sources import Source, resident
@@ -40,6 +41,10 @@ _LEAST_ROWS_PER_COLUMN = 1
 _INTEGER_COLUMNS = 128
 # Bytes of an entry up to which rows are written out for each class anew, all that it wants at once.
 _FEW_BYTES = 2
+# Columns from which it is worth knowing whether few directions lead.
+_LEADING_COLUMNS = 128
+# Classes whose rows are chosen together: their numbers stay in a cache.
+_THINNED_CLASSES = 8
 # Rows that are written out together: fewer cost as many calls, and the pages of more are new ones every time.
 _WRITTEN_ROWS = 1_024
 # Added to the unit diagonal, where the sums have lost everything smaller.
@@ -49,39 +54,54 @@ _SAFE_PIVOT = 1e-3
 
 
 @dataclass(frozen=True)
-class ClassInverse:
-    """``P``: class by class the inverse of its block, then the mean over classes removed.
+class _LaneInverse:
+    """One lane's inverses: ``inverse (K or 1, d, d)`` of blocks of unit diagonal, whose root is ``scale (K or 1, d)``.
 
-    ``inverse (A, K or 1, D, D)`` belongs to blocks of unit diagonal, ``scale (A, K or 1, D)`` is the root of the
-    diagonal; one block stands for all classes where they are alike. In float32: its products move half the memory.
+    One block stands for all classes where they are alike. ``d`` is the number of coefficients, or of leading
+    directions. In float32: its products move half the memory.
     """
 
     scale: Tensor
     inverse: Tensor
+    leading: Leading | None = None
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """Class by class, ``(K, D)``."""
+        if self.leading is not None:
+            return self.leading.solve(gradient.to(self.inverse.dtype), self._apply).to(gradient.dtype)
+        return self._apply(gradient)
+
+    def _apply(self, gradient: Tensor) -> Tensor:
+        scaled = (gradient / self.scale).to(self.inverse.dtype)
+        if len(self.inverse) == 1:
+            solved = scaled @ self.inverse[0]
+        else:
+            solved = torch.empty_like(scaled)
+
+            def multiply(first: int, last: int) -> None:
+                # Rows times symmetric matrices: a third of the time of matrices times columns.
+                torch.bmm(scaled[first:last, None], self.inverse[first:last], out=solved[first:last, None])
+
+            _shared_among_threads(self.inverse, multiply)
+        return solved.to(gradient.dtype) / self.scale
+
+
+@dataclass(frozen=True)
+class ClassInverse:
+    """``P``: class by class the inverse of its block, then the mean over classes removed."""
+
+    lanes: tuple[_LaneInverse, ...]
     exact: bool = False
     bound: float | None = None
 
     def solve(self, gradient: Tensor) -> Tensor:
         """One product a class; the mean over classes, which the objective cannot see, is removed."""
-        scaled = (gradient / self.scale).to(self.inverse.dtype)
-        if self.inverse.shape[1] == 1:
-            solved = scaled @ self.inverse[:, 0]
-        else:
-            solved = torch.empty_like(scaled)
-            for lane, own in enumerate(self.inverse):
-
-                def multiply(first: int, last: int, lane: int = lane, own: Tensor = own) -> None:
-                    # Rows times symmetric matrices: a third of the time of matrices times columns.
-                    into = solved[lane, first:last, None]
-                    torch.bmm(scaled[lane, first:last, None], own[first:last], out=into)
-
-                _shared_among_threads(own, multiply)
-        solved = solved.to(gradient.dtype) / self.scale
+        solved = torch.stack([lane.solve(own) for lane, own in zip(self.lanes, gradient, strict=True)])
         return solved - solved.mean(-2, keepdim=True)
 
     def take(self, keep: Tensor) -> ClassInverse:
         """Some of the lanes."""
-        return replace(self, scale=self.scale[keep], inverse=self.inverse[keep])
+        return replace(self, lanes=tuple(lane for lane, kept in zip(self.lanes, keep.tolist(), strict=True) if kept))
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,13 @@ class ClassCholesky:
     name: str = "Cholesky factors of the class curvatures"
     # Of the rows, squared, by lane: they do not depend on the point.
     _lengths: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    # Likewise; None where they are not few.
+    _leading: dict[int, Leading | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def learned(self) -> dict[int, Leading | None]:
+        """What is not built anew at every point, for whoever keeps a fit."""
+        return self._leading
 
     def products(self, objective: Objective) -> float:
         """What a build costs, in products with the curvature."""
@@ -131,15 +158,41 @@ class ClassCholesky:
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> ClassInverse:
         """At ``u``."""
         sample = objective.on(resident(self.sample), self.kernel)
-        blocks = [self._blocks(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])]
-        scales, inverses = zip(*[_inverse(block) for block in blocks], strict=True)
-        alone = len(blocks) == 1
-        return ClassInverse(torch.stack(scales), inverses[0][None] if alone else torch.stack(inverses))
+        return ClassInverse(tuple(self._lane(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])))
 
-    def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor) -> Tensor:
+    def _lane(self, sample: Objective, u: Tensor, lanes: Tensor) -> _LaneInverse:
+        if not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all()):
+            common = self._blocks(sample, u, lanes, alike=True)
+            self._look(sample, lanes, common)
+            return _LaneInverse(*_inverse(common))
+        leading = self._look(sample, lanes)
+        if leading is None:
+            return _LaneInverse(*_inverse(self._blocks(sample, u, lanes)))
+        weight, rows = self._weights(sample, u, lanes), _along(leading, sample, lanes)
+        ridge = rows.new_ones(rows.shape[1])
+        ridge[-1] = 0
+        piece = _Piece(partial(torch.index_select, rows, 0), weight)
+        return _LaneInverse(*_inverse(_summed([piece], ridge, len(weight))), leading)
+
+    def _look(self, sample: Objective, lanes: Tensor, common: Tensor | None = None) -> Leading | None:
+        """The leading directions, if they are few; ``common`` is the block of classes that are alike."""
+        lane = int(lanes[0])
+        if lane not in self._leading:
+            self._leading[lane] = None
+            ridge = sample.ridge[lanes[0]]
+            if sample.width >= _LEADING_COLUMNS and bool((ridge > 0).all()):
+                common = self._blocks(sample, sample.zeros()[lanes], lanes, alike=True) if common is None else common
+                self._leading[lane] = leading_directions(common[0], ridge.to(common.dtype))
+        return self._leading[lane]
+
+    def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> Tensor:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
-        alike = not sample.has_offset and not bool(u[..., :-1].any()) and bool((u[..., -1] == u[:, :1, -1]).all())
+        weight = self._weights(sample, u, lanes, alike=alike)
+        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
+        return _summed(self._pieces(sample, lanes, weight), ridge, len(weight))
 
+    def _weights(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> Tensor:
+        """Roots of the rows' weights in each class's block, ``(K, n)`` or ``(1, n)``."""
         lane, loss, like = int(lanes[0]), sample.kernel.loss, u.new_zeros(1, 1, sample.outputs)
         known = self._lengths.get(lane)
 
@@ -158,21 +211,12 @@ class ClassCholesky:
         wanted = self.rows(sample)
 
         def thin(first: int, last: int) -> None:
-            for k in range(first, last):
-                weight[k] = _thin(bend[k], bend[k] * length, wanted).sqrt()
+            for start in range(first, last, _THINNED_CLASSES):
+                some = slice(start, min(start + _THINNED_CLASSES, last))
+                torch.sqrt(_thin(bend[some], bend[some] * length, wanted), out=weight[some])
 
         _shared_among_threads(weight, thin)
-        ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
-        blocks = uninitialised((weight.shape[0], sample.width, sample.width), weight)
-        for piece in self._pieces(sample, lanes, weight):
-            _shared_among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
-
-        def mirror(first: int, last: int) -> None:
-            for k in range(first, last):
-                mirrored(blocks[k])
-
-        _shared_among_threads(blocks, mirror)
-        return blocks
+        return weight
 
     @staticmethod
     def _pieces(sample: Objective, lanes: Tensor, weight: Tensor) -> Iterator[_Piece]:
@@ -197,6 +241,28 @@ class _Piece:
     weight: Tensor
     number: int = 0
     pieces: int = 1
+
+
+def _along(leading: Leading, sample: Objective, lanes: Tensor) -> Tensor:
+    """Rows along the leading directions, ``(n, r)`` in float32: linear predictors, as far as arithmetic goes."""
+    few = sample.on(sample.source, sample.kernel.rounded())
+    directions = leading.basis.T[None].to(torch.float64)
+    parts = [eta[:, 0].to(torch.float32) for _, eta in few.linear_predictors(directions, lanes, offset=False)]
+    return torch.cat(parts)
+
+
+def _summed(pieces: Iterable[_Piece], ridge: Tensor, classes: int) -> Tensor:
+    """Blocks of ``classes``."""
+    blocks = uninitialised((classes, len(ridge), len(ridge)), ridge)
+    for piece in pieces:
+        _shared_among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
+
+    def mirror(first: int, last: int) -> None:
+        for k in range(first, last):
+            mirrored(blocks[k])
+
+    _shared_among_threads(blocks, mirror)
+    return blocks
 
 
 def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last: int) -> None:
@@ -225,24 +291,28 @@ def product_operations(objective: Objective) -> float:
 
 
 def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
-    """Weights ``(n,)``, zero for most rows, whose sums estimate those of ``bend``; about ``wanted`` are not zero.
+    """Weights ``(K, n)``, zero for most rows, whose sums estimate those of ``bend``; about ``wanted`` are not zero.
 
     Systematic sampling: a row is taken where the running sum of the probabilities passes a whole number. No random
     numbers, hence the same rows every time.
     """
-    if int((importance > 0).sum()) <= wanted:
+    if importance.shape[1] <= wanted:
         return bend
-    top = importance.topk(wanted).values
+    top = importance.topk(wanted + 1, 1).values.to(torch.float64)
+    all_of_them = top[:, -1:] == 0
+    top = top[:, :-1]
     # Total of a row and all less important ones; the difference may round to less than the row itself.
-    rest = torch.maximum(importance.sum() - top.cumsum(0) + top, top)
+    rest = torch.maximum(importance.sum(1, keepdim=True, dtype=torch.float64) - top.cumsum(1) + top, top)
     # With the j most important rows taken for certain, the others share what is left in proportion.
-    left = wanted - torch.arange(wanted, dtype=bend.dtype, device=bend.device)
-    fits = top * left <= rest
-    first = int(fits.to(torch.int8).argmax())
-    chance = torch.clamp(importance * (left[first] / rest[first]), max=1.0)
-    passed = torch.floor(chance.cumsum(0) + 0.5)
-    taken = (torch.diff(passed, prepend=passed.new_zeros(1)) > 0) | (chance >= 1)
-    return torch.where(taken & (chance > 0), bend / torch.where(chance > 0, chance, 1.0), 0.0)
+    left = wanted - torch.arange(wanted, dtype=top.dtype, device=top.device)
+    first = (top * left <= rest).to(torch.int8).argmax(1, keepdim=True)
+    chance = importance * (left[first] / rest.gather(1, first)).to(importance.dtype)
+    chance.clamp_(max=1.0)
+    passed = chance.cumsum(1, dtype=torch.float64).add_(0.5).floor_()
+    taken = chance >= 1
+    taken[:, 1:] |= passed[:, 1:] > passed[:, :-1]
+    taken[:, 0] |= passed[:, 0] > 0
+    return torch.where(taken | all_of_them, bend / torch.where(all_of_them, 1.0, chance), 0.0)
 
 
 def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:

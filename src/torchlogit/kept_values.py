@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlogit.class_curvature import ClassInverse
+from torchlogit.class_curvature import ClassInverse, _LaneInverse
 from torchlogit.drive import HeldCertificate, LaneProgress, Outcome
 from torchlogit.journal import Sweep
 from torchlogit.keeping import Progress
+from torchlogit.leading import Leading
 from torchlogit.moments import Moments
 from torchlogit.preconditioners import (
     CentredInverse,
@@ -35,7 +36,8 @@ KEPT: tuple[type, ...] = (
     Progress, Moments, Sweep, RowStats,
     Outcome, LaneProgress, HeldCertificate, Separation,
     State, GuidedState, LBFGSState, NewtonState,
-    DiagonalInverse, CentredInverse, Recycled, _Factor, HessianInverse, EigenbasisInverse, ClassInverse,
+    DiagonalInverse, CentredInverse, Recycled, _Factor, HessianInverse, EigenbasisInverse,
+    ClassInverse, _LaneInverse, Leading,
 )  # fmt: skip
 _RECORDS = {kind.__name__: kind for kind in KEPT}
 _ENUMS: dict[str, type[enum.Enum]] = {"Status": Status, "SeparationKind": SeparationKind}

@@ -7,7 +7,7 @@ derivative. Every ``P`` is symmetric and positive on the directions the objectiv
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ _SAFE_PIVOT_BFLOAT16 = 0.05
 _COARSE_COLUMNS = 512
 # How much smaller the curvature may be at a point near the one where it was built.
 _NEARBY = 2.0
+# Where `HandedOn` puts what it was given; lanes have the other numbers.
+_GIVEN = -1
 # Floating-point operations that a QR of the weighted rows may cost before the eigenvalues of the Gram matrix must do.
 _QR_OPERATIONS = 2e11
 
@@ -200,7 +202,7 @@ class HandedOn:
     """
 
     around: Preconditioner
-    _given: dict[int, InverseCurvature] = field(default_factory=dict, repr=False, compare=False)
+    _own: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -208,17 +210,19 @@ class HandedOn:
         return self.around.name
 
     @property
-    def learned(self) -> dict[int, InverseCurvature]:
-        """What is not built anew, for whoever keeps a fit."""
-        return self._given
+    def learned(self) -> dict[int, Any]:
+        """What is not built anew, for whoever keeps a fit: beside what ``around`` keeps by lane."""
+        learned: dict[int, Any] = getattr(self.around, "learned", self._own)
+        return learned
 
     def give(self, curvature: InverseCurvature) -> None:
         """What the next `build` returns."""
-        self._given[0] = curvature
+        self.learned[_GIVEN] = curvature
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> InverseCurvature:
         """What was given, or built at ``u``."""
-        return self._given.pop(0) if self._given else self.around.build(objective, u, lanes)
+        given: InverseCurvature | None = self.learned.pop(_GIVEN, None)
+        return given or self.around.build(objective, u, lanes)
 
 
 # -- the whole second derivative ------------------------------------------------------------------------------------

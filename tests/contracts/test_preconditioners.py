@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, ROUNDED, classification, objective_from
-from torchlogit import LogisticRegression, preconditioners
+from contracts.problems import (
+    FOR_MANY_CLASSES,
+    PRECONDITIONERS,
+    ROUNDED,
+    classification,
+    objective_from,
+    sparse_rows,
+)
+from torchlogit import LogisticRegression, class_curvature, preconditioners
 from torchlogit.class_curvature import ClassCholesky
+from torchlogit.leading import leading_directions
 from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, PassingHessian
+from torchlogit.sources import MemorySource
 
 
 def _at(rng, objective, scale=0.5):
@@ -214,3 +225,118 @@ def test_coarse_products_leave_the_optimum_where_it_is(rng, monkeypatch):
         found.append(model)
     assert set(asked) == {torch.bfloat16, torch.float32}  # the diagonal was not enough
     np.testing.assert_allclose(found[0].coef_, found[1].coef_, rtol=0, atol=1e-8)
+
+
+def _decaying(rng, n=600, p=150, classes=6, few=12):
+    """Rows of which ``few`` directions hold nearly everything; columns of many scales, far from zero."""
+    spectrum = np.where(np.arange(p) < few, 3.0, 0.03)
+    X = (rng.normal(size=(n, p)) * spectrum) @ np.linalg.qr(rng.normal(size=(p, p)))[0] + 5.0
+    y = ((X - 5.0) @ rng.normal(size=(p, classes)) / 5 + rng.gumbel(size=(n, classes))).argmax(1)
+    return X * np.geomspace(0.5, 2, p), y
+
+
+def _own_blocks(objective, u, lanes, v):
+    """``v (1, K, D)`` times each class's own block of the second derivative."""
+    whole, D = objective.hessian(u, lanes)[0], objective.width
+    parts = [whole[k * D : (k + 1) * D, k * D : (k + 1) * D] @ v[0, k] for k in range(v.shape[1])]
+    return torch.stack(parts)[None]
+
+
+def test_leading_directions_are_those_that_bend(rng):
+    basis, D = np.linalg.qr(rng.normal(size=(60, 60)))[0], 61
+    values = np.where(np.arange(60) < 9, np.geomspace(100, 0.1, 60), 1e-3)
+    ridge = np.geomspace(0.1, 10, 60)
+    root = np.sqrt(ridge)
+    block = np.zeros((D, D))
+    block[:-1, :-1] = (np.eye(60) + (basis * values) @ basis.T) * root * root[:, None]
+    block[-1, -1] = 2.0
+    block, metric = torch.from_numpy(block), torch.from_numpy(ridge)
+    leading = leading_directions(block, metric)
+    assert leading.basis.shape == (D, 10)
+    columns = leading.basis[:-1, :-1]
+    # Orthonormal in the penalty's metric, and the intercept apart.
+    torch.testing.assert_close(columns.T @ (metric[:, None] * columns), torch.eye(9, dtype=torch.float64))
+    assert leading.basis[-1].tolist() == [0.0] * 9 + [1.0]
+    # What is solved along them and left to the penalty beyond is the inverse, but for what was too small to notice.
+    inner = torch.linalg.inv(leading.basis.T @ block @ leading.basis)
+    gradient = torch.from_numpy(rng.normal(size=(3, D)))
+    solved = leading.solve(gradient, lambda along: along @ inner)
+    torch.testing.assert_close(solved @ block, gradient, rtol=0, atol=2e-3 * float(gradient.abs().max()))
+    # Without an intercept there is none among the directions.
+    block[-1, -1] = 0.0
+    assert not leading_directions(block, metric).basis[-1].any()
+
+
+@pytest.mark.parametrize("many", [20, 21, 60])
+def test_directions_that_are_not_few_do_not_lead(rng, many):
+    basis = np.linalg.qr(rng.normal(size=(60, 60)))[0]
+    block = np.eye(61)
+    block[:-1, :-1] += (basis * np.where(np.arange(60) < many, 0.06, 0.04)) @ basis.T
+    leading = leading_directions(torch.from_numpy(block), torch.ones(60, dtype=torch.float64))
+    assert (leading is None) == (many > 20)
+    # A block whose columns are apart is told by every other column.
+    block = np.diag(np.where(np.arange(61) < many, 1.06, 1.04))
+    assert (leading_directions(torch.from_numpy(block), torch.ones(60, dtype=torch.float64)) is None) == (many > 20)
+
+
+@pytest.mark.parametrize(
+    "case", ["dense", "sparse", "float32", "weights", "no intercept", "offset", "a row that does not count"]
+)
+def test_few_directions_stand_for_whole_blocks(rng, case, monkeypatch):
+    X, y = _decaying(rng)
+    weight, offset = None, None
+    if case in ("weights", "a row that does not count"):
+        weight = rng.uniform(0.5, 2, len(y))
+    if case == "a row that does not count":
+        X[5], weight[5] = 1e200, 0.0
+    if case == "offset":
+        offset = rng.normal(size=(len(y), 6))
+    objective = objective_from(X, y, 0.1, weight, offset, fit_intercept=case != "no intercept")
+    (block,) = objective.source.parts
+    if case == "sparse":
+        objective = objective.on(MemorySource(replace(block, dense=None, sparse=sparse_rows(X))))
+    elif case == "float32":
+        objective = objective.on(MemorySource(replace(block, dense=block.dense.float())))
+    u, lanes = _at(rng, objective, 0.05)
+    monkeypatch.setattr(class_curvature, "_ROWS_PER_COLUMN", 10)  # all of them
+    few = ClassCholesky(objective.source).build(objective, u, lanes)
+    # Without an intercept, rows far from zero share one direction more.
+    assert few.lanes[0].inverse.shape == ((6, 14, 14) if case == "no intercept" else (6, 13, 13))
+    v = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape))))
+    solved = few.solve(_own_blocks(objective, u, lanes, v))
+    # Rows far from zero bend one direction 1e4 times more, beside which float32 has few digits, as in whole blocks.
+    share = 0.2 if case == "no intercept" else 0.05
+    torch.testing.assert_close(solved, v, rtol=0, atol=share * float(v.abs().max()))
+    # Symmetric and positive, as every other.
+    second = objective.project(torch.from_numpy(rng.normal(size=tuple(u.shape))))
+    across = float((few.solve(v) * second).sum())
+    assert across == pytest.approx(float((few.solve(second) * v).sum()), rel=1e-5)
+    assert float((few.solve(v) * v).sum()) > 0
+    # The first point, where all classes are alike, has the whole block; what leads is known from then on.
+    blocks = ClassCholesky(objective.source)
+    assert blocks.build(objective, objective.zeros(), lanes).lanes[0].leading is None or case == "offset"
+    again = blocks.build(objective, u, lanes)
+    assert torch.equal(again.solve(v), few.solve(v))
+
+
+def test_each_lane_has_its_own_leading_directions(rng, monkeypatch):
+    X, y = _decaying(rng)
+    objective = objective_from(X, y, (1.0, 1e-9))
+    u, lanes = _at(rng, objective, 0.05)
+    inverse = ClassCholesky(objective.source).build(objective, u, lanes)
+    assert [lane.leading is None for lane in inverse.lanes] == [False, True]
+    for i in range(2):
+        alone = ClassCholesky(objective.source).build(objective, u[i : i + 1], lanes[i : i + 1])
+        torch.testing.assert_close(alone.solve(u[i : i + 1]), inverse.solve(u)[i : i + 1], rtol=1e-5, atol=1e-6)
+    assert [lane.leading is None for lane in inverse.take(torch.tensor([False, True])).lanes] == [True]
+
+
+@pytest.mark.parametrize("C", [1e-3, 1.0, 30.0])
+def test_fits_along_few_directions_end_where_others_do(rng, C, monkeypatch):
+    X, y = _decaying(rng, few=8)
+    fitted = LogisticRegression(C=C, tol=1e-8).fit(X, y)
+    monkeypatch.setattr(class_curvature, "_LEADING_COLUMNS", 10_000)
+    whole = LogisticRegression(C=C, tol=1e-8).fit(X, y)
+    assert fitted.converged_
+    assert whole.converged_
+    np.testing.assert_allclose(fitted.coef_, whole.coef_, rtol=0, atol=1e-6 * np.abs(whole.coef_).max())

@@ -86,6 +86,7 @@ class Case:
     kernel: str = "auto"
     rounded: bool = False  # rows in few bits are solved first, and guide the solver
     integers: bool = False  # those of many classes are integers
+    few: bool = False  # directions in which the rows are noticed are looked for
 
     def source(self):
         rng = np.random.default_rng(5)
@@ -121,6 +122,12 @@ CASES = {
     "rounded rows": Case(kernel="numba", rounded=True),
     "rounded rows, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True),
     "integers, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True, integers=True),
+    "few directions, nine classes, two lanes": Case(
+        9,
+        l2=(0.6, 3.0),
+        few=True,
+        solver=lambda objective, tol: Newton(class_curvature.ClassCholesky(objective.source), tol, patience=3.0),
+    ),
     "three lanes": Case(l2=(1e-3, 1e-1, 10.0)),
     "warm": Case(warm=True),
     "warm, four classes": Case(4, warm=True),
@@ -158,6 +165,9 @@ CASES = {
 def case(request, monkeypatch):
     chosen = CASES[request.param]
     plan = torchlogit.fit.choose
+    if chosen.few:
+        monkeypatch.setattr(class_curvature, "_LEADING_COLUMNS", 1)
+        monkeypatch.setattr("torchlogit.leading._FEW", 0.5)
     if chosen.rounded:
         monkeypatch.setattr(numba_cpu, "_KEPT_COLUMNS", 1)
         for module in (torch_device, shortened):
