@@ -21,7 +21,8 @@ from torchlogit.leading import Leading, leading_directions
 from torchlogit.objective import Objective
 from torchlogit.problem import uninitialised
 from torchlogit.sources import Source, resident
-from torchlogit.threads import in_ranges, one_thread_each
+from torchlogit.thinning import ChosenRows, Thinning
+from torchlogit.threads import among_threads
 
 # Floating-point operations that one build may cost: one to two seconds on two cores.
 _BUILD_OPERATIONS = 5e10
@@ -43,8 +44,6 @@ _INTEGER_COLUMNS = 128
 _FEW_BYTES = 2
 # Columns from which it is worth knowing whether few directions lead.
 _LEADING_COLUMNS = 128
-# Classes whose rows are chosen together: their numbers stay in a cache.
-_THINNED_CLASSES = 8
 # Rows that are written out together: fewer cost as many calls, and the pages of more are new ones every time.
 _WRITTEN_ROWS = 1_024
 # Added to the unit diagonal, where the sums have lost everything smaller.
@@ -82,7 +81,7 @@ class _LaneInverse:
                 # Rows times symmetric matrices: a third of the time of matrices times columns.
                 torch.bmm(scaled[first:last, None], self.inverse[first:last], out=solved[first:last, None])
 
-            _shared_among_threads(self.inverse, multiply)
+            among_threads(self.inverse, multiply)
         return solved.to(gradient.dtype) / self.scale
 
 
@@ -168,11 +167,11 @@ class ClassCholesky:
         leading = self._look(sample, lanes)
         if leading is None:
             return _LaneInverse(*_inverse(self._blocks(sample, u, lanes)))
-        weight, rows = self._weights(sample, u, lanes), _along(leading, sample, lanes)
+        chosen, rows = self._choose(sample, u, lanes), _along(leading, sample, lanes)
         ridge = rows.new_ones(rows.shape[1])
         ridge[-1] = 0
-        piece = _Piece(partial(torch.index_select, rows, 0), weight)
-        return _LaneInverse(*_inverse(_summed([piece], ridge, len(weight))), leading)
+        piece = _Piece(partial(torch.index_select, rows, 0), chosen)
+        return _LaneInverse(*_inverse(_summed([piece], ridge, len(chosen))), leading)
 
     def _look(self, sample: Objective, lanes: Tensor, common: Tensor | None = None) -> Leading | None:
         """The leading directions, if they are few; ``common`` is the block of classes that are alike."""
@@ -187,14 +186,15 @@ class ClassCholesky:
 
     def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> Tensor:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
-        weight = self._weights(sample, u, lanes, alike=alike)
+        chosen = self._choose(sample, u, lanes, alike=alike)
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
-        return _summed(self._pieces(sample, lanes, weight), ridge, len(weight))
+        return _summed(self._pieces(sample, lanes, chosen), ridge, len(chosen))
 
-    def _weights(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> Tensor:
-        """Roots of the rows' weights in each class's block, ``(K, n)`` or ``(1, n)``."""
+    def _choose(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> list[ChosenRows]:
+        """Rows of each class's block, or of the one where all are alike."""
         lane, loss, like = int(lanes[0]), sample.kernel.loss, u.new_zeros(1, 1, sample.outputs)
-        known = self._lengths.get(lane)
+        known, lengths, passed = self._lengths.get(lane), [], 0
+        thinning = Thinning(1 if alike else sample.outputs, sample.source.rows, self.rows(sample), u)
 
         def measured(
             rows: Callable[[], Tensor], eta: Tensor, target: Tensor, share: Tensor
@@ -203,42 +203,44 @@ class ClassCholesky:
             length = rows().square().sum(1, dtype=torch.float64) if known is None else None
             return (bend.T * share).contiguous(), length  # class by class, as they are wanted
 
-        seen = u[:, :1] if alike else u  # one output stands for all
-        bends, lengths = zip(*sample.over_curved_rows(seen, lanes, measured), strict=True)
-        bend, length = torch.cat(bends, 1), torch.cat(lengths) if known is None else known
-        self._lengths[lane] = length
-        weight = torch.empty(bend.shape, dtype=torch.float32, device=bend.device)
-        wanted = self.rows(sample)
+        def add(found: tuple[Tensor, Tensor | None]) -> None:
+            nonlocal passed
+            bend, length = found
+            start, passed = passed, passed + bend.shape[1]
+            if length is None:
+                assert known is not None
+                length = known[start:passed]
+            else:
+                lengths.append(length)
+            thinning.add(bend, length)
 
-        def thin(first: int, last: int) -> None:
-            for start in range(first, last, _THINNED_CLASSES):
-                some = slice(start, min(start + _THINNED_CLASSES, last))
-                torch.sqrt(_thin(bend[some], bend[some] * length, wanted), out=weight[some])
-
-        _shared_among_threads(weight, thin)
-        return weight
+        # One output stands for all that are alike.
+        sample.over_curved_rows(u[:, :1] if alike else u, lanes, measured, add)
+        if known is None:
+            self._lengths[lane] = torch.cat(lengths)
+        return thinning.rows()
 
     @staticmethod
-    def _pieces(sample: Objective, lanes: Tensor, weight: Tensor) -> Iterator[_Piece]:
+    def _pieces(sample: Objective, lanes: Tensor, chosen: list[ChosenRows]) -> Iterator[_Piece]:
         """All rows: at once where writing out those that a class wants costs little, else block by block."""
         block = sample.only_block
         if block is not None and block.dense is not None and block.dense.element_size() <= _FEW_BYTES:
-            yield _Piece(partial(sample.written_at, block, lanes=lanes), weight)
+            yield _Piece(partial(sample.written_at, block, lanes=lanes), chosen)
             sample.count_pass()
             return
         start, pieces = 0, -(-sample.source.rows // sample.written_block_rows)
         for number, (_, rows) in enumerate(sample.written_rows(lanes, rounded=True)):
-            gather = partial(torch.index_select, rows.to(torch.float32), 0)
-            yield _Piece(gather, weight[:, start : start + rows.shape[0]], number, pieces)
-            start += rows.shape[0]
+            gather, stop = partial(torch.index_select, rows.to(torch.float32), 0), start + rows.shape[0]
+            yield _Piece(gather, [own.between(start, stop) for own in chosen], number, pieces)
+            start = stop
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows by their number, float32, with their weights ``(K, n)``; which one it is, of about how many."""
+    """Rows by their number, float32, and those that each class wants; which one it is, of about how many."""
 
     rows: Callable[[Tensor], Tensor]
-    weight: Tensor
+    chosen: list[ChosenRows]
     number: int = 0
     pieces: int = 1
 
@@ -255,13 +257,13 @@ def _summed(pieces: Iterable[_Piece], ridge: Tensor, classes: int) -> Tensor:
     """Blocks of ``classes``."""
     blocks = uninitialised((classes, len(ridge), len(ridge)), ridge)
     for piece in pieces:
-        _shared_among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
+        among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
 
     def mirror(first: int, last: int) -> None:
         for k in range(first, last):
             mirrored(blocks[k])
 
-    _shared_among_threads(blocks, mirror)
+    among_threads(blocks, mirror)
     return blocks
 
 
@@ -269,17 +271,17 @@ def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last:
     """Make some classes' blocks, or add to them; of integers where rounding adds no more than the penalty does."""
     width = blocks.shape[1]
     integers = blocks.device.type == "cpu" and width >= _INTEGER_COLUMNS and has_integer_products()
-    chosen = [row.nonzero()[:, 0] for row in piece.weight[first:last]]
-    room = uninitialised((max(len(index) for index in chosen), width), blocks)
+    room = uninitialised((max(len(own.index) for own in piece.chosen[first:last]), width), blocks)
     most = ridge / piece.pieces
     most[-1] = torch.inf  # the intercept is too large to notice
-    for k, index in enumerate(chosen, first):
+    for k, own in enumerate(piece.chosen[first:last], first):
+        index, root = own.index, own.weight.sqrt().to(blocks.dtype)[:, None]
         if piece.number == 0:
             blocks[k].zero_().diagonal().copy_(ridge)
         part = room[: len(index)]
         for start in range(0, len(index), _WRITTEN_ROWS):
             some = index[start : start + _WRITTEN_ROWS]
-            torch.mul(piece.rows(some), piece.weight[k, some, None], out=part[start : start + len(some)])
+            torch.mul(piece.rows(some), root[start : start + len(some)], out=part[start : start + len(some)])
         if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
             add_upper(part, part, blocks[k])
 
@@ -288,31 +290,6 @@ def product_operations(objective: Objective) -> float:
     """Operations of a product with the curvature of all rows, as many of a factor's as take the same time."""
     entries = float(objective.source.rows) * objective.width
     return entries * (_PRODUCT_OPERATIONS * objective.outputs + _FETCHING_OPERATIONS)
-
-
-def _thin(bend: Tensor, importance: Tensor, wanted: int) -> Tensor:
-    """Weights ``(K, n)``, zero for most rows, whose sums estimate those of ``bend``; about ``wanted`` are not zero.
-
-    Systematic sampling: a row is taken where the running sum of the probabilities passes a whole number. No random
-    numbers, hence the same rows every time.
-    """
-    if importance.shape[1] <= wanted:
-        return bend
-    top = importance.topk(wanted + 1, 1).values.to(torch.float64)
-    all_of_them = top[:, -1:] == 0
-    top = top[:, :-1]
-    # Total of a row and all less important ones; the difference may round to less than the row itself.
-    rest = torch.maximum(importance.sum(1, keepdim=True, dtype=torch.float64) - top.cumsum(1) + top, top)
-    # With the j most important rows taken for certain, the others share what is left in proportion.
-    left = wanted - torch.arange(wanted, dtype=top.dtype, device=top.device)
-    first = (top * left <= rest).to(torch.int8).argmax(1, keepdim=True)
-    chance = importance * (left[first] / rest.gather(1, first)).to(importance.dtype)
-    chance.clamp_(max=1.0)
-    passed = chance.cumsum(1, dtype=torch.float64).add_(0.5).floor_()
-    taken = chance >= 1
-    taken[:, 1:] |= passed[:, 1:] > passed[:, :-1]
-    taken[:, 0] |= passed[:, 0] > 0
-    return torch.where(taken | all_of_them, bend / torch.where(all_of_them, 1.0, chance), 0.0)
 
 
 def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,17 +304,8 @@ def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
             unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
             blocks[k].copy_(torch.cholesky_inverse(_factor(unit)).T)  # symmetric, and by columns
 
-    _shared_among_threads(blocks, invert)
+    among_threads(blocks, invert)
     return scale.to(torch.float64), blocks
-
-
-def _shared_among_threads(blocks: Tensor, fill: Callable[[int, int], None]) -> None:
-    """Classes are shared among threads of Python: a factor of one class is too small for several threads of torch."""
-    if blocks.device.type != "cpu" or blocks.shape[0] == 1:
-        fill(0, blocks.shape[0])
-        return
-    with one_thread_each():
-        in_ranges(blocks.shape[0], fill, float(blocks.numel()))
 
 
 def _factor(unit: Tensor) -> Tensor:

@@ -484,14 +484,15 @@ class Objective:
             eta, target, share = self._curved(block, theta, lanes, rounded=False)
             yield _counting(block, rows, share), eta, target, share
 
-    def over_curved_rows(self, u: Tensor, lanes: Tensor, function: Callable[..., Result]) -> list[Result]:
-        """``function`` of what `curved_rows` yields, block by block, on several threads.
+    def over_curved_rows(
+        self, u: Tensor, lanes: Tensor, function: Callable[..., Result], add: Callable[[Result], None]
+    ) -> None:
+        """``add`` what ``function`` makes of what `curved_rows` yields, block after block, made on several threads.
 
         Rows and ``eta`` have the few digits that a preconditioner needs, float32 where the kernel has it. Rows are
         given as a function, which writes them out.
         """
         theta = self._push(u, lanes)
-        found: list[Result] = []
         blocks = self.source.blocks()  # small ones: nothing is added up, and their temporaries stay in a cache
 
         def curved(_: int, block: Block) -> Result:
@@ -503,9 +504,8 @@ class Objective:
             return function(rows, eta, target, share)
 
         threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
-        add_in_order(curved, blocks, found.append, threads)
+        add_in_order(curved, blocks, add, threads)
         self.count_pass()
-        return found
 
     def _curved(
         self, block: Block, theta: Tensor, lanes: Tensor, *, rounded: bool

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from torchlogit.sources import Source
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _ELEMENTS = 1_000_000
 # Products that a sweep must be worth before a thread is started for it.
 _SWEEP_PRODUCTS = 4_000_000
+# Results for each thread that may wait for being added.
+_AHEAD = 4
 _GRAM_OPERATIONS = 2e9
 # And those of a fit that all happens on the thread that began it.
 _LITTLE_OPERATIONS = 1e7
@@ -141,6 +144,18 @@ def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
     at_once([partial(fill, start, stop) for start, stop in pairwise(edges)])
 
 
+def among_threads(numbers: Tensor, fill: Callable[[int, int], None]) -> None:
+    """`in_ranges` of the first dimension, with one thread of torch's in each.
+
+    For matrices that are too small for several of its threads.
+    """
+    if numbers.device.type != "cpu" or numbers.shape[0] == 1:
+        fill(0, numbers.shape[0])
+        return
+    with one_thread_each():
+        in_ranges(numbers.shape[0], fill, float(numbers.numel()))
+
+
 def at_once(calls: Sequence[Callable[[], None]]) -> None:
     """All calls at the same time, the first of them on this thread; what the first that fails raises is raised here.
 
@@ -189,18 +204,21 @@ def add_in_order(
 ) -> None:
     """``add(function(i, item))`` for all items, in their order whatever the number of threads that compute them.
 
-    Whoever is free takes the next item; this thread adds what has become due after each of its own.
+    Whoever is free takes the next item; this thread adds what has become due after each of its own. Where it falls
+    behind the others wait: what they have made is not to be all there is.
     """
     if threads == 1:
         for i, item in enumerate(items):
             add(function(i, item))
         return
-    numbered, lock = enumerate(items), threading.Lock()
+    numbered, turn = enumerate(items), threading.Condition()
     waiting: dict[int, Result] = {}
-    due = 0
+    due, ended = 0, False
 
-    def compute() -> bool:
-        with lock:
+    def compute(*, patient: bool) -> bool:
+        with turn:
+            while patient and len(waiting) >= _AHEAD * threads and not ended:
+                turn.wait()
             following = next(numbered, None)
         if following is None:
             return False
@@ -208,7 +226,7 @@ def add_in_order(
         return True
 
     def compute_all() -> None:
-        while compute():
+        while compute(patient=True):
             pass
 
     def add_due() -> None:
@@ -216,10 +234,18 @@ def add_in_order(
         while due in waiting:
             add(waiting.pop(due))
             due += 1
+        with turn:
+            turn.notify_all()
 
     def compute_and_add() -> None:
-        while compute():
-            add_due()
+        nonlocal ended
+        try:
+            while compute(patient=False):
+                add_due()
+        finally:
+            with turn:
+                ended = True
+                turn.notify_all()
 
     with one_thread_each():
         at_once([compute_and_add, *[compute_all] * (threads - 1)])

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -169,6 +170,36 @@ def test_results_are_added_in_order_by_whichever_thread(count, threads):
     add_in_order(slow_at_first, iter(range(10, 60)), added.append, count)
     assert added == [(i, 20 + 2 * i) for i in range(50)]
     assert torch.get_num_threads() == count
+
+
+def test_nobody_is_far_ahead_of_what_has_been_added(threads):
+    """Results that wait would be all the memory there is."""
+    threads(3)
+    made, added, ahead = [], [], []
+
+    def make(i, item):
+        made.append(i)
+        return i
+
+    def add(i):
+        time.sleep(0.001)
+        added.append(i)
+        ahead.append(len(made) - len(added))
+
+    add_in_order(make, range(200), add, 3)
+    assert added == list(range(200))
+    assert max(ahead) <= 4 * 3 + 3
+
+
+def test_an_error_in_adding_arrives():
+    """Nobody waits for ever for what is not added any more."""
+
+    def fails(i):
+        if i == 40:
+            raise MemoryError("sum 40")
+
+    with pytest.raises(MemoryError, match="sum 40"):
+        add_in_order(lambda i, item: item, range(100_000), fails, 3)
 
 
 def test_an_error_in_a_sweep_arrives():
