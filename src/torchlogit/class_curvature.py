@@ -32,6 +32,10 @@ _ROWS_PER_COLUMN = 3
 # each of the rows' own numbers what it takes to fetch and round them (10,000 x 784, 10 classes: 11 ms; 20,000 x 512,
 # 100 classes: 37 ms).
 _PRODUCT_OPERATIONS, _FETCHING_OPERATIONS = 3.0, 100.0
+# What choosing rows costs, in products: predictors, probabilities and their running sums. And what an operation of the
+# blocks takes of the time of a product's (six shapes from 50,000 x 30 with 8 classes to 3,000 x 700 with 10: a build
+# takes 5 to 40 products, within a third of this).
+_CHOOSING_PRODUCTS, _BLOCK_TIME = 5.0, 0.65
 # Operations that writing out a row costs for each of its entries, twice a build.
 _WRITING_OPERATIONS = 40.0
 # Entries of all blocks (512 MiB).
@@ -137,7 +141,7 @@ class ClassCholesky:
         outputs, width = objective.outputs, objective.width
         operations = 2.0 * outputs * width**2 * (min(self.rows(objective), self.sample.rows) + width)
         operations += 2.0 * _WRITING_OPERATIONS * self.sample.rows * width
-        return operations / product_operations(objective)
+        return _CHOOSING_PRODUCTS + _BLOCK_TIME * operations / product_operations(objective)
 
     def affords_reading(self, objective: Objective) -> bool:
         """Whether all rows of the sample may be written out at every build."""

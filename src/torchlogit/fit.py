@@ -25,7 +25,7 @@ from torchlogit.quadratic import Quadratic
 from torchlogit.separation import Separation
 from torchlogit.solvers.base import State
 from torchlogit.sources import Source, communicator_of
-from torchlogit.threads import is_little, sparing_threads
+from torchlogit.threads import is_little, sparing_threads, standing_helpers
 from torchlogit.trace import Record, Trace
 
 
@@ -189,7 +189,7 @@ class Fit:
         without_gradients = torch.inference_mode() if little else torch.no_grad()
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
-            with without_gradients, self._threads:
+            with without_gradients, self._threads, standing_helpers():
                 driver = driver or iterate(self.run, self._start() if self.run.state is None else None)
                 following = next(driver, None)
             if following is None:

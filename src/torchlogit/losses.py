@@ -1,8 +1,9 @@
 """Losses as row formulas in the linear predictor: value, first and second derivative. No X, no device, no files.
 
 ``eta`` is ``(rows, M, K)`` and ``target`` ``(rows, 1 or M)`` class codes, or what `Loss.prepared` has made of them once
-for many calls. All formulas are stable for every ``|eta| <= 1e4`` in float32 and float64, and keep their *relative*
-precision where the loss is tiny: a loss of 1e-30 is computed as 1e-30, not as the rounding error of ``1 - 1``.
+for many calls. Outputs may lie in memory either way; loops are longest, and formulas fastest, where those of a row lie
+apart. All formulas are stable for every ``|eta| <= 1e4`` in float32 and float64, and keep their *relative* precision
+where the loss is tiny: a loss of 1e-30 is computed as 1e-30, not as the rounding error of ``1 - 1``.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class Multinomial:
 
     @staticmethod
     def _margin(eta: Tensor, index: Tensor, own: Tensor) -> Tensor:
-        return own.squeeze(-1) - eta.scatter(-1, index, -torch.inf).amax(-1)
+        return own.squeeze(-1) - eta.clone().scatter_(-1, index, -torch.inf).amax(-1)
 
     def value_first(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and ``p - e_y`` with ``p_y - 1`` written as minus the sum of the others."""
@@ -160,12 +161,12 @@ class Multinomial:
         top = highest - own  # M, at least 0: the own class is among them
         # d - M is eta minus its maximum, whatever the own class: with eta_y far below, d has lost what tells the
         # others apart.
-        other = torch.exp(eta - highest).scatter_(-1, index, 0.0)
+        other = (eta - highest).exp_().scatter_(-1, index, 0.0)
         rest = other.sum(-1, keepdim=True)
         total = rest + torch.exp(-top)
         # top == 0: log1p keeps the precision of a tiny sum; otherwise the sum is at least one.
         value = torch.where(top > 0, top + torch.log(total), torch.log1p(rest)).squeeze(-1)
-        first = (other / total).scatter_(-1, index, -rest / total)
+        first = other.div_(total).scatter_(-1, index, -rest / total)
         return value, first
 
     def value_first_margin(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,27 +176,29 @@ class Multinomial:
         return value, first, self._margin(eta, index, own)
 
     def _probability(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``index`` of the most probable class, ``p (rows, M, K)`` and ``1 - p``, all to relative precision.
+        """``p (rows, M, K)``, which class is most probable ``(rows, M, 1)`` and its ``1 - p``, to relative precision.
 
         Only one class can have a ``p`` above a half, and lose digits in ``1 - p``; there it is a sum of the others.
         """
-        index = eta.argmax(-1, keepdim=True)
-        other = torch.exp(eta - eta.gather(-1, index)).scatter(-1, index, 0.0)
+        highest, index = eta.max(-1, keepdim=True)
+        other = (eta - highest).exp_().scatter_(-1, index, 0.0)
         rest = other.sum(-1, keepdim=True)
         total = 1 + rest
-        p = (other / total).scatter(-1, index, 1 / total)
-        complement = (1 - p).scatter(-1, index, rest / total)
-        return index, p, complement
+        return other.div_(total).scatter_(-1, index, 1 / total), index, rest / total
+
+    def _with_complement(self, eta: Tensor) -> tuple[Tensor, Tensor]:
+        """``p`` and ``1 - p``."""
+        p, index, rest = self._probability(eta)
+        return p, (1 - p).scatter_(-1, index, rest)
 
     def curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """``diag(p (1 - p))`` and off-diagonals ``-p p'``."""
-        _, p, complement = self._probability(eta)
-        return p * complement, p
+        p, complement = self._with_complement(eta)
+        return complement.mul_(p), p
 
     def row_curvature(self, eta: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         """``p``, and which class is the most probable."""
-        index, p, _ = self._probability(eta)
-        return p, index
+        return self._probability(eta)[:2]
 
     def curvature_product(self, curvature: tuple[Tensor, ...], direction: Tensor) -> Tensor:
         """``p * (v - p'v)`` with v taken relative to the most probable class: nothing cancels where its p is near 1."""
@@ -206,7 +209,7 @@ class Multinomial:
 
     def curvature_root(self, eta: Tensor, target: Tensor) -> Tensor:
         """``(I - q q') diag(q)`` with ``q = sqrt(p)``: a projector times a diagonal, so ``B'B = diag(p) - p p'``."""
-        _, p, complement = self._probability(eta)
+        p, complement = self._with_complement(eta)
         q = p.sqrt()
         projector = -q[..., :, None] * q[..., None, :]
         projector.diagonal(dim1=-2, dim2=-1).copy_(complement)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # region waits for the slowest thread, it costs tenfold (measured: 5,574 texts, 283 passes, 2.7 s against 15.6 s).
 _ELEMENTS = 1_000_000
 # Products that a sweep must be worth before a thread is started for it.
-_SWEEP_PRODUCTS = 4_000_000
+_SWEEP_PRODUCTS = 8_000_000
 # Results for each thread that may wait for being added.
 _AHEAD = 4
 _GRAM_OPERATIONS = 2e9
@@ -159,8 +159,8 @@ def among_threads(numbers: Tensor, fill: Callable[[int, int], None]) -> None:
 def at_once(calls: Sequence[Callable[[], None]]) -> None:
     """All calls at the same time, the first of them on this thread; what the first that fails raises is raised here.
 
-    The threads live for this call alone, so that a fork finds none of them. It pays where the calls spend their time in
-    code that releases the interpreter's lock.
+    Others run on threads that live for this call alone, so that a fork finds none of them, or where `standing_helpers`
+    says so on those. It pays where the calls spend their time in code that releases the interpreter's lock.
     """
     failures: dict[int, BaseException] = {}
     gradients = torch.is_grad_enabled()  # each thread has its own mind about them
@@ -175,14 +175,96 @@ def at_once(calls: Sequence[Callable[[], None]]) -> None:
         except BaseException as failure:  # noqa: BLE001 -- raised again below, by the thread that waits
             failures[i] = failure
 
-    others = [threading.Thread(target=guarded, args=(i,), daemon=True) for i in range(1, len(calls))]
-    for thread in others:
-        thread.start()
-    guarded(0)
-    for thread in others:
-        thread.join()
+    with _helpers.taken(len(calls) - 1) as others:
+        for i, other in enumerate(others, 1):
+            other.start(partial(guarded, i))
+        guarded(0)
+        for other in others:
+            other.join()
     if failures:
         raise failures[min(failures)]
+
+
+class _Helper:
+    """A thread that does one thing after another."""
+
+    def __init__(self) -> None:
+        self._work: Callable[[], None] | None = None
+        self._wanted, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.acquire()
+            if self._work is None:
+                return
+            self._work()
+            self._work = None
+            self._done.release()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Have it done."""
+        self._work = work
+        self._wanted.release()
+
+    def join(self) -> None:
+        """Wait until it is done."""
+        self._done.acquire()
+
+    def end(self) -> None:
+        """End the thread, once it is done."""
+        self._wanted.release()
+
+
+class _Helpers:
+    """What `standing_helpers` gives: threads that stay, for as long as anyone is in there."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """A forked child has none of its parent's threads."""
+        self.lock, self.holders = threading.Lock(), 0
+        self.idle: list[_Helper] = []
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.holders += 1
+
+    def __exit__(self, *failure: object) -> None:
+        with self.lock:
+            self.holders = max(self.holders - 1, 0)  # none in a child that was forked in here
+            ended, self.idle = ([], self.idle) if self.holders else (self.idle, [])
+        for helper in ended:
+            helper.end()
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[list[_Helper]]:
+        """So many, for one use."""
+        with self.lock:
+            cut = max(len(self.idle) - count, 0)
+            mine, self.idle = self.idle[cut:], self.idle[:cut]
+        mine += [_Helper() for _ in range(count - len(mine))]
+        rested = False
+        try:
+            yield mine
+            rested = True
+        finally:
+            with self.lock:
+                stay = rested and self.holders > 0  # whoever was interrupted leaves them at work
+                self.idle += mine if stay else []
+            for helper in [] if stay else mine:
+                helper.end()
+
+
+_helpers = _Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.forget)
+
+
+def standing_helpers() -> AbstractContextManager[None]:
+    """Threads that `at_once` needs stay for the next time: a new one has neither room nor the libraries' notes."""
+    return _helpers
 
 
 def sweepers(source: Source, products: float) -> int:

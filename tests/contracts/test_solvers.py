@@ -13,9 +13,10 @@ from torchlogit.drive import Run, iterate
 from torchlogit.fit import Fit, Problem
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import HessianCholesky, PassingHessian
+from torchlogit.preconditioners import HessianCholesky, Identity, PassingHessian
 from torchlogit.problem import FitOptions, Status
 from torchlogit.solvers import SOLVERS
+from torchlogit.solvers.newton import Newton
 from truth.newton_reference import certificate_of, objective_of, optimum
 
 FIELDS = {
@@ -310,3 +311,21 @@ def test_centred_diagonal_is_exact_for_a_column_and_its_intercept(rng, classes, 
         v[..., -1] = 0
     bent = torch.stack([hessian[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] @ v[0, k] for k in range(objective.outputs)])
     torch.testing.assert_close(inverse.solve(bent[None]), v, rtol=1e-9, atol=1e-12)
+
+
+def test_curvature_is_built_anew_ever_more_rarely():
+    """After as many products as it costs, then after twice as many."""
+    rng = np.random.default_rng(4)
+    X, y = classification(rng, 400, 12, 4)
+    X = X @ rng.normal(size=(12, 12))
+    objective = objective_from(X, y, 1e-6)
+    solver = Newton(Identity(), 1e-9, patience=3.0)
+    states = [solver.init(objective, objective.zeros(), objective.all_lanes())]
+    while float(states[-1].kkt) > 1e-9:
+        states.append(solver.step(objective, states[-1]))
+    steps = list(itertools.pairwise(states))
+    builds = [(before.spent, before.built) for before, after in steps if after.built > before.built]
+    kept = [(before.spent, before.built) for before, after in steps if after.built == before.built]
+    assert len(builds) >= 3
+    assert all(spent >= 3 * 2 ** (built - 1) for spent, built in builds)
+    assert all(spent < 3 * 2 ** (built - 1) for spent, built in kept)

@@ -26,7 +26,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.plan import kernel_for
 from torchlogit.problem import Block, FitOptions, Frame
 from torchlogit.sources import MemorySource
-from torchlogit.threads import add_in_order, at_once
+from torchlogit.threads import add_in_order, at_once, standing_helpers
 
 KINDS = ("dense", "sparse", "text")
 
@@ -170,6 +170,73 @@ def test_results_are_added_in_order_by_whichever_thread(count, threads):
     add_in_order(slow_at_first, iter(range(10, 60)), added.append, count)
     assert added == [(i, 20 + 2 * i) for i in range(50)]
     assert torch.get_num_threads() == count
+
+
+def _idents(count=3):
+    """The threads that so many calls run on, all at the same time."""
+    found, together = [], threading.Barrier(count)
+
+    def call():
+        together.wait(60)
+        found.append(threading.get_ident())
+
+    at_once([call] * count)
+    return set(found)
+
+
+def test_helpers_stay_as_long_as_they_are_wanted():
+    before = threading.active_count()
+    with standing_helpers():
+        first = _idents()
+        with standing_helpers():
+            assert _idents() == first
+        assert _idents(2) < first
+        assert first < _idents(5)
+        inner = []
+        at_once([lambda: inner.append(_idents(2)), lambda: inner.append(_idents(2))])  # those of one beside the other's
+        assert len(inner) == 2
+    _wait_until(lambda: threading.active_count() == before)
+    _idents()
+    _wait_until(lambda: threading.active_count() == before)
+
+
+def test_helpers_that_were_left_at_work_are_not_asked_again(monkeypatch):
+    """An interruption does not wait for them."""
+    going, before = threading.Event(), threading.active_count()
+    with standing_helpers():
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(torchlogit.threads._Helper, "join", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                at_once([lambda: None, lambda: going.wait(60)])
+        assert len(_idents()) == 3
+        going.set()
+    _wait_until(lambda: threading.active_count() == before)
+
+
+def _interrupt(helper):
+    raise KeyboardInterrupt
+
+
+def _wait_until(true):
+    for _ in range(6_000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never was")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_helpers_of_its_own():
+    with standing_helpers():
+        _idents()
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if len(_idents()) == 3 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_nobody_is_far_ahead_of_what_has_been_added(threads):

@@ -33,6 +33,8 @@ _ALIGNMENT = 64
 _SHORT_OUTPUTS = 8
 # Coefficients whose predictors may be wanted again: where a second derivative is made at every step.
 _REMEMBERED_ELEMENTS = 4_096
+# Multiplications of a second derivative that are worth a second thread.
+_SHARED_OPERATIONS = 5e7
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
 # Columns of a symmetric product that are computed at once.
@@ -241,12 +243,12 @@ class TorchKernel:
             eta = self._multiplied(dense, flat[:, :column].T)
             eta = eta if column == width else eta.add_(flat[:, -1])
         elif dense is not None and dense.dtype != self.dtype:
-            eta = _as((_as(flat[:, :column], dense.dtype) @ dense.T).T.contiguous(), self.dtype)
+            eta = _as((_as(flat[:, :column], dense.dtype) @ dense.T).T, self.dtype)
             eta = eta if column == width else eta.add_(flat[:, -1])
         elif dense is not None and column == width:
-            eta = (flat @ dense.T).T.contiguous()
+            eta = (flat @ dense.T).T
         elif dense is not None:
-            eta = torch.addmm(flat[:, -1:], flat[:, :column], dense.T).T.contiguous()
+            eta = torch.addmm(flat[:, -1:], flat[:, :column], dense.T).T
         else:
             eta = flat[:, -1].expand(block.rows, -1)
         for part in sparse:
@@ -371,7 +373,8 @@ class TorchKernel:
     def _upper_gram(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         """Of one output, only what `add_upper` computes."""
         pieces = self._pieces(block, theta)
-        if len(pieces) == 1 or block.device.type != "cpu":
+        work = float(block.rows) * (theta.shape[1] * theta.shape[2]) ** 2
+        if len(pieces) == 1 or block.device.type != "cpu" or work < _SHARED_OPERATIONS:
             return added_up(self._gram_piece(piece, theta, lanes) for piece in pieces)
         threads = min(workers(), len(pieces))
         ends = [len(pieces) * t // threads for t in range(threads + 1)]
@@ -409,7 +412,8 @@ class TorchKernel:
         rows = max(1, _GRAM_ELEMENTS // (theta.shape[1] * theta.shape[2]))
         if block.device.type == "cpu":
             # In the cache, but so many that adding a piece's matrix costs less than computing it.
-            rows = min(rows, max(512, _CACHED_ELEMENTS // theta.shape[2], theta.shape[2]))
+            entries = theta.shape[2] if theta.shape[1] == 1 else 2 * theta.shape[1] * theta.shape[2]
+            rows = min(rows, max(512, _CACHED_ELEMENTS // entries, theta.shape[2]))
         return list(block.cut(rows))
 
     def _gram_piece(
@@ -427,9 +431,10 @@ class TorchKernel:
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         bend, outer = self.loss.curvature(eta, target)
         bend = self._weighted(bend, weight)
+        columns = None if outer is None else design.T.contiguous()
         grams = []
         for m in range(points):
-            if outer is None:
+            if outer is None or columns is None:
                 into = None if before is None or before.gram is None else before.gram[m]
                 left, right = design * bend[:, m], design
                 if self.gram_dtype != self.dtype:  # the same factor twice: what is rounded stays symmetric
@@ -438,10 +443,13 @@ class TorchKernel:
                 continue
             share = None if weight is None else weight[:, m, None].sqrt()
             root = self._weighted(outer[:, m, None], share)[:, 0]
-            scaled = (root[:, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
-            gram = _as(scaled.T @ scaled, torch.float64).neg_()
-            scaled = (bend[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
-            own = _as(scaled.T @ design, torch.float64).view(outputs, width, width)
+            # Along the rows, of which there are more than columns or outputs: whatever is short is not looped over.
+            scaled = torch.empty(outputs, width, block.rows, dtype=self.dtype, device=block.device)
+            flat = scaled.view(outputs * width, block.rows)
+            torch.mul(root.T[:, None], columns, out=scaled)
+            gram = _as(flat @ flat.T, torch.float64).neg_()
+            torch.mul(bend[:, m].T[:, None], columns, out=scaled)
+            own = _as(flat @ design, torch.float64).view(outputs, width, width)
             gram.view(outputs, width, outputs, width).diagonal(dim1=0, dim2=2).copy_(own.permute(1, 2, 0))
             grams.append(gram)
         mine = RowStats(block.rows, _total_weight(block, weight, points), gram=_stacked(grams))

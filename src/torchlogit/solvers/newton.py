@@ -43,11 +43,14 @@ class NewtonState(State):
         Most products of the next direction: where the quadratic model was good for a few, more would be wasted.
     spent : int
         Products since the curvature was built.
+    built : int
+        How many times it was.
     """
 
     path: tuple[Tensor, ...] = ()
     cap: int = 0
     spent: int = 0
+    built: int = 1
 
     def take(self, keep: Tensor) -> NewtonState:
         """The lanes that ``keep`` (A,) bool names."""
@@ -65,6 +68,7 @@ class _Model:
     curvature: InverseCurvature
     path: tuple[Tensor, ...] = ()
     spent: int = 0
+    built: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Newton:
         Most products of a step.
     patience : float, default=0
         What a build of the preconditioner costs, in products: it is built anew when as much has been spent on
-        products since the last time, and so never costs more than they do. 0 builds at every step.
+        products since, then when twice as much has, and so on, and so never costs more than they do. 0 builds at every
+        step.
     last_resort : Preconditioner, optional
         Takes over for good after a direction on which more products were spent than it costs itself.
     last_resort_products : float, default=inf
@@ -108,7 +113,7 @@ class Newton:
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
-        return extended(start, NewtonState, path=model.path, cap=self.products, spent=model.spent)
+        return extended(start, NewtonState, path=model.path, cap=self.products, spent=model.spent, built=model.built)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
@@ -137,7 +142,12 @@ class Newton:
             path=model.path,
             cap=cap,
             spent=model.spent,
+            built=model.built,
         )
+
+    def _due(self, last: NewtonState) -> float:
+        """The products after which the curvature is built anew: twice as many each time, as it changes ever less."""
+        return math.ldexp(self.patience, last.built - 1)
 
     def _model(
         self,
@@ -157,14 +167,14 @@ class Newton:
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
                 return _Model(direction, slope, last.curvature)
         if last is not None and close and self.starting:
-            return _Model(*downhill(-gradient, gradient), last.curvature, spent=last.spent)
-        spent = 0
+            return _Model(*downhill(-gradient, gradient), last.curvature, spent=last.spent, built=last.built)
+        spent, built = 0, 1 if last is None else last.built + 1
         hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature
         if last is not None and self.last_resort and (last.curvature.exact or last.spent >= hopeless):
             curvature = self.last_resort.build(objective, u, lanes)
-        elif last is not None and (last.spent < self.patience or (close and self.patience)):
-            curvature, spent = last.curvature, last.spent
+        elif last is not None and (last.spent < self._due(last) or (close and self.patience)):
+            curvature, spent, built = last.curvature, last.spent, last.built
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
         if curvature.exact:
@@ -179,7 +189,7 @@ class Newton:
         least = objective.sure_products if close else 0  # the certificate rests on it
         rows = objective if self.guide is None else self.guide
         solved = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, limit, least)
-        return _Model(*downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products)
+        return _Model(*downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products, built)
 
 
 def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:
