@@ -128,7 +128,7 @@ class ClassCholesky:
     name: str = "Cholesky factors of the class curvatures"
     # Of the rows, squared, by lane: they do not depend on the point.
     _lengths: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
-    # Likewise; None where they are not few.
+    # The directions that the rows bend, likewise; None where they are not few.
     _leading: dict[int, Leading | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -182,10 +182,9 @@ class ClassCholesky:
         lane = int(lanes[0])
         if lane not in self._leading:
             self._leading[lane] = None
-            ridge = sample.ridge[lanes[0]]
-            if sample.width >= _LEADING_COLUMNS and bool((ridge > 0).all()):
+            if sample.width >= _LEADING_COLUMNS and not sample.unpenalised:
                 common = self._blocks(sample, sample.zeros()[lanes], lanes, alike=True) if common is None else common
-                self._leading[lane] = leading_directions(common[0], ridge.to(common.dtype))
+                self._leading[lane] = leading_directions(common[0], sample.ridge[lanes[0]].to(common.dtype))
         return self._leading[lane]
 
     def _blocks(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> Tensor:

@@ -33,17 +33,19 @@ class Leading:
 
 
 def leading_directions(block: Tensor, ridge: Tensor) -> Leading | None:
-    """Those of a second derivative, or None if they are not few.
+    """Those of a second derivative, or None if they are not few, or the penalty does not bend every column.
 
     Parameters
     ----------
     block : Tensor of shape (D, D)
         Penalty included; the intercept is last, and has no curvature if there is none.
     ridge : Tensor of shape (D - 1,)
-        The penalty's curvature, positive, by column.
+        The penalty's curvature, by column.
     """
     root = ridge.sqrt()
     matrix = block[:-1, :-1] / root / root[:, None]
+    if not bool((ridge > 0).all() & torch.isfinite(matrix).all()):  # too small or too large for float32
+        return None
     most = int(_FEW * len(ridge))
     # Eigenvalues of a submatrix lie between those of the whole one, which has as many large ones.
     some = matrix[::2, ::2]

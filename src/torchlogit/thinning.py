@@ -14,8 +14,8 @@ from torch import Tensor
 from torchlogit.problem import uninitialised
 from torchlogit.threads import among_threads
 
-# Entries of rows times classes that are held at a time (16 MiB).
-_HELD_ENTRIES = 2**21
+# Entries of rows times classes that are held at a time: 16 MiB; on other devices, where every call takes as long, 512.
+_HELD_ENTRIES, _DEVICE_HELD_ENTRIES = 2**21, 2**26
 # Rows of a stretch for each that is wanted of it, at least.
 _LEAST_STRETCH = 4
 # Classes whose rows are chosen together: their numbers stay in a cache.
@@ -65,7 +65,8 @@ class Thinning:
     """
 
     def __init__(self, classes: int, rows: int, wanted: int, like: Tensor) -> None:
-        stretch = min(rows, max(_HELD_ENTRIES // classes, _LEAST_STRETCH * wanted))
+        held = _HELD_ENTRIES if like.device.type == "cpu" else _DEVICE_HELD_ENTRIES
+        stretch = min(rows, max(held // classes, _LEAST_STRETCH * wanted))
         self._bend = uninitialised((classes, stretch), like.new_empty(0, dtype=torch.float64))
         self._length = self._bend.new_empty(stretch)
         self._wanted, self._held, self._passed = wanted, 0, 0

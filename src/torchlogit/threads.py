@@ -191,7 +191,8 @@ class _Helper:
     def __init__(self) -> None:
         self._work: Callable[[], None] | None = None
         self._wanted, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while True:
@@ -211,9 +212,11 @@ class _Helper:
         """Wait until it is done."""
         self._done.acquire()
 
-    def end(self) -> None:
-        """End the thread, once it is done."""
+    def end(self, *, wait: bool = True) -> None:
+        """End the thread, once it is done; a fork straight afterwards is to find none."""
         self._wanted.release()
+        if wait:
+            self._thread.join()
 
 
 class _Helpers:
@@ -248,13 +251,13 @@ class _Helpers:
         rested = False
         try:
             yield mine
-            rested = True
+            rested = True  # whoever is interrupted leaves them at work
         finally:
             with self.lock:
-                stay = rested and self.holders > 0  # whoever was interrupted leaves them at work
+                stay = rested and self.holders > 0
                 self.idle += mine if stay else []
             for helper in [] if stay else mine:
-                helper.end()
+                helper.end(wait=rested)
 
 
 _helpers = _Helpers()

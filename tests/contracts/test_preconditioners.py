@@ -279,6 +279,15 @@ def test_directions_that_are_not_few_do_not_lead(rng, many):
     assert (leading_directions(torch.from_numpy(block), torch.ones(60, dtype=torch.float64)) is None) == (many > 20)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 1e-50, 1e300])
+def test_no_directions_lead_where_float32_has_no_penalty(ridge):
+    penalty = torch.ones(60, dtype=torch.float64)
+    penalty[7] = ridge
+    block = torch.diag(torch.cat([1.01 * penalty, penalty.new_ones(1)])).float()
+    assert leading_directions(block, penalty.float()) is None
+    assert leading_directions(torch.eye(61), torch.ones(60)) is not None
+
+
 @pytest.mark.parametrize(
     "case", ["dense", "sparse", "float32", "weights", "no intercept", "offset", "a row that does not count"]
 )

@@ -195,9 +195,9 @@ def test_helpers_stay_as_long_as_they_are_wanted():
         inner = []
         at_once([lambda: inner.append(_idents(2)), lambda: inner.append(_idents(2))])  # those of one beside the other's
         assert len(inner) == 2
-    _wait_until(lambda: threading.active_count() == before)
+    assert threading.active_count() == before
     _idents()
-    _wait_until(lambda: threading.active_count() == before)
+    assert threading.active_count() == before
 
 
 def test_helpers_that_were_left_at_work_are_not_asked_again(monkeypatch):

@@ -34,7 +34,7 @@ _SHORT_OUTPUTS = 8
 # Coefficients whose predictors may be wanted again: where a second derivative is made at every step.
 _REMEMBERED_ELEMENTS = 4_096
 # Multiplications of a second derivative that are worth a second thread.
-_SHARED_OPERATIONS = 5e7
+_SHARED_OPERATIONS = 3e7
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
 # Columns of a symmetric product that are computed at once.
