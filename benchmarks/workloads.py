@@ -139,6 +139,17 @@ def embeddings(scale: float) -> tuple[Any, Any]:
     return np.ascontiguousarray(X), np.unique(y, return_inverse=True)[1]
 
 
+def ten_classes(scale: float) -> tuple[Any, Any]:
+    """Few independent columns, classes that overlap: nothing is hard about it."""
+    import numpy as np
+
+    rows, columns, classes = sized(10_000, scale, 300), 50, 10
+    random = np.random.default_rng(5)
+    X = random.standard_normal((rows, columns))
+    scores = X @ random.standard_normal((columns, classes)) * 3 / np.sqrt(columns)
+    return X, (scores + random.gumbel(size=scores.shape)).argmax(1)
+
+
 # -- real rows --------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +197,7 @@ WORKLOADS: dict[str, Workload] = {
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
     "embeddings": Workload("embeddings", embeddings),
+    "ten-classes": Workload("ten classes, few independent columns", ten_classes),
     "cancer-raw": Workload("breast cancer, raw units", partial(cancer, standardised=False)),
     "cancer": Workload("breast cancer, standardised", partial(cancer, standardised=True)),
     "digits": Workload("digits", digits),

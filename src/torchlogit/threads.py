@@ -190,7 +190,10 @@ class _Helper:
 
     def __init__(self) -> None:
         self._work: Callable[[], None] | None = None
-        self._wanted, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        # Locks that one thread takes and another gives back: waking up is all they are for.
+        self._wanted, self._done = threading.Lock(), threading.Lock()
+        self._wanted.acquire()
+        self._done.acquire()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
