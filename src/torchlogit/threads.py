@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -189,27 +190,21 @@ class _Helper:
     """A thread that does one thing after another."""
 
     def __init__(self) -> None:
-        self._work: Callable[[], None] | None = None
-        # Locks that one thread takes and another gives back: waking up is all they are for.
-        self._wanted, self._done = threading.Lock(), threading.Lock()
-        self._wanted.acquire()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._done = threading.Lock()  # taken here and given back there: waking up is all that it is for
         self._done.acquire()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while True:
-            self._wanted.acquire()
-            if self._work is None:
-                return
-            self._work()
-            self._work = None
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # nothing is held while it waits
             self._done.release()
 
     def start(self, work: Callable[[], None]) -> None:
         """Have it done."""
-        self._work = work
-        self._wanted.release()
+        self._work.put(work)
 
     def join(self) -> None:
         """Wait until it is done."""
@@ -217,7 +212,7 @@ class _Helper:
 
     def end(self, *, wait: bool = True) -> None:
         """End the thread, once it is done; a fork straight afterwards is to find none."""
-        self._wanted.release()
+        self._work.put(None)
         if wait:
             self._thread.join()
 
