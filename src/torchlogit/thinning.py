@@ -92,9 +92,9 @@ class Thinning:
 
     def _settle(self) -> None:
         """Thin the rows that are held, and of those chosen before."""
-        held = slice(0, self._held)
         if not self._held:
             return
+        held = slice(0, self._held)
 
         def choose(first: int, last: int) -> None:
             for start in range(first, last, _TOGETHER):

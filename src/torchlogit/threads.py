@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _ELEMENTS = 1_000_000
 # Products that a sweep must be worth before a thread is started for it.
 _SWEEP_PRODUCTS = 8_000_000
-# Results for each thread that may wait for being added.
-_AHEAD = 4
 _GRAM_OPERATIONS = 2e9
 # And those of a fit that all happens on the thread that began it.
 _LITTLE_OPERATIONS = 1e7
 _LARGEST_GRAM = 4_000
+# Results for each thread that may wait for being added.
+_AHEAD = 4
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
