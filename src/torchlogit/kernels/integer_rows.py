@@ -75,7 +75,7 @@ class IntegerKernel(TorchKernel):
         count, outputs = self._parts[0], unit.shape[1]
         dense.amax()
         if outputs <= _TURNED_OUTPUTS:
-            eta = torch.addcmul(intercept.T, _joined(torch._int_mm(parts, dense.T), count, 0), unit.T).T.contiguous()
+            eta = torch.addcmul(intercept.T, _joined(torch._int_mm(parts, dense.T), count, 0), unit.T).T
         else:
             eta = torch.addcmul(intercept, _joined(torch._int_mm(dense, parts.T), count, 1), unit)
         return self._with_offset(block, eta.view(block.rows, *theta.shape[:2]), lanes)
