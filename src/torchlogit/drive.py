@@ -217,7 +217,7 @@ def _judge(run: Run, state: State, figures: _Figures, i: int, lane: int) -> Outc
     if run.unpenalised(lane) and not objective.has_offset and figures.margin[i] > 0:
         separation = None if run.sampled else complete_separation(objective, state, i)
         return _outcome(state, figures, i, steps, Status.SEPARATED, separation)
-    if run.sampled and figures.kkt[i] <= tol:  # a start needs no certificate
+    if run.sampled and figures.kkt[i] <= tol and figures.excess[i] <= tol * value:  # a start needs no certificate
         return _outcome(state, figures, i, steps, Status.CONVERGED)
     limit = 0.1 * tol * value
     small = figures.kkt[i] <= tol and figures.excess[i] <= limit  # the two numbers of the certificate

@@ -97,7 +97,8 @@ class Fit:
         if name == "auto":
             name, reason = kernel_for(source, problem.loss, len(problem.penalties))
         self._threads = sparing_threads(source, problem.loss.outputs, compiled=name == "numba")
-        moments = self._moments(compiled=name == "numba") if known is None else known.moments
+        loops = name == "numba" or (name == "triton" and source.device.type == "cuda")
+        moments = self._moments(compiled=loops) if known is None else known.moments
         frame = moments.kernel_frame(problem.fit_intercept, source)
         kernel = kernel_of(name, problem.loss, frame, source.dtype, source.rows, options.tol)
         self.objective = Objective(

@@ -78,8 +78,8 @@ class _Piece:
     """Rows of the sample with their hashes and their numbers over all files."""
 
     block: Block
-    hashes: NDArray[np.float64]
-    numbers: NDArray[np.int64]
+    hashes: Tensor
+    numbers: Tensor
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +89,7 @@ class _Piece:
     def below(self, fraction: float, seed: int) -> _Piece:
         """Those whose hash is below ``fraction``."""
         index, hashes = sampled_rows(seed, 0, 0, self.block.rows, fraction, self.hashes)
-        return _Piece(self.block.take(torch.from_numpy(index)), hashes, self.numbers[index])
+        return _Piece(self.block.take(index), hashes, self.numbers[index])
 
 
 def block_of(batch: RowBatch) -> Block:
@@ -177,7 +177,7 @@ class _Gatherer:
         if self._cache is not None and not self._cache.add(block):
             self._cache = None
         index, hashes = sampled_rows(self._seed, block.file, block.start, block.rows, self._fraction)
-        piece = _Piece(block.take(torch.from_numpy(index)), hashes, index + first)
+        piece = _Piece(block.take(index), hashes, index + first)
         self._loose.append(piece)
         self._held += piece.nbytes
         self._loose_bytes += piece.nbytes
@@ -189,8 +189,8 @@ class _Gatherer:
     def _join(self) -> None:
         """One piece of many."""
         if self._loose:
-            hashes = np.concatenate([piece.hashes for piece in self._loose])
-            numbers = np.concatenate([piece.numbers for piece in self._loose])
+            hashes = torch.cat([piece.hashes for piece in self._loose])
+            numbers = torch.cat([piece.numbers for piece in self._loose])
             self._pieces.append(_Piece(joined([piece.block for piece in self._loose]), hashes, numbers))
         self._loose, self._loose_bytes = [], 0
 
@@ -219,8 +219,8 @@ class _Gatherer:
         parts = [piece.block for piece in pieces]
         sample = Sample(
             parts,
-            [piece.hashes for piece in pieces],
-            [piece.numbers for piece in pieces],
+            [piece.hashes.numpy() for piece in pieces],
+            [piece.numbers.numpy() for piece in pieces],
             self._fraction,
             self._seed,
         )

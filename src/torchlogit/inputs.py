@@ -60,7 +60,7 @@ class Features:
 
     def source(
         self,
-        codes: NDArray[np.integer[Any]],
+        codes: NDArray[np.integer[Any]] | Tensor,
         weight: NDArray[np.float64] | None,
         offset: NDArray[np.float64] | None,
         outputs: int,
@@ -76,6 +76,7 @@ class Features:
                 blocks = [replace(block, start=block.start + first) for block in blocks]
             return MemorySource(blocks, outputs)
         stream = self.stream
+        assert not isinstance(codes, Tensor)  # labels of files are never on a device
         state = RowState(codes, weight, offset, outputs)
         moments = stream.moments if weight is None else None
         return StreamSource(stream.read, stream.extent, state, stream.sample, moments)
@@ -96,16 +97,20 @@ class Features:
         return self.lazy is not None and self.lazy.has_offset
 
     def blocks(
-        self, codes: NDArray[np.integer[Any]], weight: NDArray[np.float64] | None, offset: NDArray[np.float64] | None
+        self,
+        codes: NDArray[np.integer[Any]] | Tensor,
+        weight: NDArray[np.float64] | None,
+        offset: NDArray[np.float64] | None,
     ) -> list[Block]:
         """The rows with class codes, weights and offsets ``(n, K)``."""
         device, start, blocks = self.parts[0].device, 0, []
+        target = codes if isinstance(codes, Tensor) else tensor_view(codes)
         for part in self.parts:
             stop = start + part.rows
             blocks.append(
                 replace(
                     part,
-                    target=tensor_view(codes[start:stop]).to(device),
+                    target=target[start:stop].to(device),
                     weight=None if weight is None else torch.from_numpy(weight[start:stop]).to(device),
                     offset=None if offset is None else torch.from_numpy(offset[start:stop, None]).to(device),
                 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlogit.kernels import numba_cpu
+from torchlogit.kernels import numba_cpu, triton_cuda
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
 from torchlogit.sources import Shard, Source, communicator_of
@@ -151,6 +151,7 @@ def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) ->
         return known
     anchor = _first_row(source)
     unit = torch.ones_like(anchor)
+    compiled = compiled and (lanes == 1 or source.device.type == "cpu")  # a device's loops know one weight a row
     sums = _sweep(source, lanes, anchor, unit, compiled)
     spread = _spread(sums, anchor)
     far, extreme = _badly_anchored(sums, spread)
@@ -351,7 +352,9 @@ def _check_finite(block: Block) -> None:
 
 
 def _rows_at_once(source: Source) -> int:
-    """Rows of a block for compiled loops: enough for every thread."""
+    """Rows of a block for compiled loops: enough for every thread, or all of a device's."""
+    if source.device.type != "cpu":
+        return triton_cuda.MOST_ROWS
     return max(65_536, _COMPILED_ELEMENTS * max(source.rows, 1) // max(source.nbytes // 8, 1))
 
 
@@ -359,7 +362,8 @@ def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled
     weights, parts, column = _Weights.of(block), [], 0
     if block.dense is not None:
         column = block.dense.shape[1]
-        sums = numba_cpu.dense_moments(block, anchor[:column]) if compiled else None
+        loops = numba_cpu if block.device.type == "cpu" else triton_cuda
+        sums = loops.dense_moments(block, anchor[:column]) if compiled else None
         rows, place = block.dense, (anchor[:column], unit[:column])
         parts.append(_dense_sums(rows, weights, *place) if sums is None else _Part(*sums))
     if block.sparse is not None:

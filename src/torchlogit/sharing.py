@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from torchlogit.comm import Communicator
 from torchlogit.inputs import Features, training_features
@@ -156,7 +157,7 @@ def _no_rows(layout: dict[str, Any]) -> Block:
 
 def classes_of(
     estimator: LogisticRegression, given: Given, processes: Communicator
-) -> tuple[NDArray[Any], NDArray[np.integer[Any]]]:
+) -> tuple[NDArray[Any], NDArray[np.integer[Any]] | Tensor]:
     """Sorted classes of all processes, and the class code of each row of this one."""
     features = given.features
     if processes.world == 1:

@@ -36,10 +36,10 @@ def _never(*_arguments, **_named):
     raise AssertionError("these rows were left to the torch kernel")
 
 
-@pytest.mark.parametrize("columns", [1, 5, 8, 17, 32])
+@pytest.mark.parametrize("columns", [1, 5, 8, 17, 32, 33, 64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_rows_that_fit_the_registers(rng, monkeypatch, columns, dtype):
-    """One to four tiles of columns, whole ones or not, more rows than the programs take at once."""
+    """One to eight tiles of columns, whole ones or not, more rows than the programs take at once."""
     monkeypatch.setattr(triton_cuda, "_HELD_AT_ONCE", 2)
     monkeypatch.setattr(triton_cuda, "_LINE_BYTES", 8 * dtype.itemsize)
     block, theta, frame, lanes = _problem(rng, 100, columns, dtype=dtype)
@@ -50,11 +50,42 @@ def test_rows_that_fit_the_registers(rng, monkeypatch, columns, dtype):
         held = precision.itemsize <= dtype.itemsize
         shape = triton_cuda.Shape.of(block.dense, 1, precision)
         assert shape.strips == (-(-columns // 8) if held else 0)
+        assert shape.chunk == (8 if held and columns > 32 else 32)
         assert shape.vector == (16 // dtype.itemsize if columns % 8 == 0 else 1)
         swept = kernel.value_gradient(block, theta[:1], lanes[:1])
         for field in FIELDS:
             mine, wanted = getattr(swept, field), getattr(expected, field)
             torch.testing.assert_close(mine, wanted, rtol=close, atol=close * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("columns", [1, 8, 37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_of_columns(rng, monkeypatch, columns, dtype, weighted):
+    """Sums of distances from an anchor; constants stay exact, and what is not finite is seen."""
+    monkeypatch.setattr(triton_cuda, "_MOMENTS_AT_ONCE", 3)
+    monkeypatch.setattr(triton_cuda, "_LINE_BYTES", 8 * dtype.itemsize)
+    x = torch.from_numpy(rng.normal(size=(200, columns)) * 3 + 1000).to(dtype)
+    x[:, 0] = 0.1
+    weight = torch.from_numpy(rng.uniform(0.5, 2.0, (200, 1)))
+    block = Block(torch.zeros(200, dtype=torch.int64), dense=x, weight=weight if weighted else None)
+    held, first, second, largest, stored = triton_cuda.dense_moments(block, x[0].double())
+    distance, share = x.double() - x[0].double(), weight if weighted else torch.ones(200, 1, dtype=torch.float64)
+    torch.testing.assert_close(held, share.sum().expand(1, columns), rtol=1e-13, atol=0)
+    torch.testing.assert_close(first, (share * distance).sum(0)[None], rtol=1e-12, atol=1e-11)
+    torch.testing.assert_close(second, (share * distance.square()).sum(0)[None], rtol=1e-13, atol=0)
+    assert torch.equal(largest, distance.abs().amax(0))
+    assert torch.equal(stored, torch.full((1, columns), 200.0).double())
+    assert float(first[0, 0]) == float(second[0, 0]) == 0.0
+    x[17, -1] = float("inf")
+    assert not bool(torch.isfinite(triton_cuda.dense_moments(block, torch.zeros(columns).double())[1][0, -1]))
+
+
+def test_moments_that_the_loops_do_not_find(rng):
+    """Of several lanes' weights, of no columns and of whole numbers."""
+    for change in ({"weight": torch.ones(5, 2)}, {"dense": torch.ones(5, 0)}, {"dense": torch.ones(5, 2).half()}):
+        block = Block(torch.zeros(5, dtype=torch.int64), **({"dense": torch.ones(5, 2)} | change))
+        assert triton_cuda.dense_moments(block, torch.zeros(2).double()) is None
 
 
 def test_rounding_in_float32_products_averages_out(rng):
@@ -175,17 +206,20 @@ import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from torchlogit.kernels.triton_rows import sweep, sweep_held
+from torchlogit.kernels.triton_rows import column_moments, sweep, sweep_held
 
-doubles = "weight offset coefficients constant directions direction_constant shift rest sums totals".split()
+doubles = "weight offset coefficients constant directions direction_constant shift rest sums totals anchor".split()
 common = {"x_column": 1, "CHUNK": 32, "COLUMNS": 32, "VECTOR": 4, "WEIGHTED": True, "OFFSET": True, "FRAMED": True}
 for loop, single, own in (
     (sweep, False, {"POINTS": 1, "CURVED": False}),
     (sweep, True, {"POINTS": 1, "CURVED": True}),
     (sweep_held, True, {"STRIPS": 1}),
     (sweep_held, True, {"STRIPS": 4}),
+    (column_moments, False, {"VECTOR": 1}),
+    (column_moments, True, {"VECTOR": 4}),
 ):
     fixed = common | own | {"DTYPE": tl.float32 if single else tl.float64}
+    fixed = {name: fixed[name] for name in loop.arg_names if name in fixed}
     types = dict.fromkeys(loop.arg_names, "i32") | dict.fromkeys(doubles, "*fp64")
     types |= {"x": "*fp32", "target": "*i64", "lanes": "*i64"} | dict.fromkeys(fixed, "constexpr")
     types |= dict.fromkeys(["shift", "rest"], "*fp32") if single else {}

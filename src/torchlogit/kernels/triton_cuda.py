@@ -28,19 +28,23 @@ MOST_POINTS = 8
 # is a line of the cache.
 _WARPS, _CHUNK, _LINE_BYTES = 1, 32, 128
 # Tiles that the registers of a warp hold, in the dtype of the rows: with 1e7 rows of 100 float32 columns an H200 takes
-# 1.05 ms so, 1.33 reading them twice. Held in float64, float32 rows are spilt.
-_HELD_STRIPS = 4
+# 1.05 ms so, 1.33 reading them twice. Held in float64, float32 rows are spilt. Twice as many are held of fewer rows
+# (5e6 rows of 100 float64 columns: 1.65 ms, 2.53 reading them twice).
+_HELD_STRIPS, _MORE_STRIPS, _FEWER_ROWS = 4, 8, 8
 # Bytes that a thread reads at once, where rows are as long as a multiple of them.
 _VECTOR_BYTES = 16
-# Programs. Those that hold rows take all registers of a multiprocessor by eight, so there are as many as run at once:
-# the same number, and the same bits, on the same device. Of the others there are more than any device runs.
-_HELD_AT_ONCE, _PROGRAMS = 8, 16_384
+# Programs. Those that hold rows take the registers of a multiprocessor by eight to twenty, so there are about as many
+# as run at once (3e7 rows of 20 float32 columns: 1.58 ms by eight, 0.99 by sixteen): the same number, and the same
+# bits, on the same device. Of the others there are more than any device runs.
+_HELD_AT_ONCE, _PROGRAMS = 16, 16_384
+# Those that add up columns' moments, tiles of columns counted apart.
+_MOMENTS_AT_ONCE = 32
 # Elements of the programs' sums.
 _SUMS = 16_777_216
 # The first Triton whose language has what the loops are written in.
 _OLDEST = (3, 4)
 # Row numbers must fit an int32.
-_MOST_ROWS = 2**30
+MOST_ROWS = 2**30
 # Rows from which rounding in float32 products averages out, and the certificate that it leaves alone: each row's
 # predictor is off by 1e-7 or so, at random, so the mean gradient is by 1e-7 over the root of their number.
 _SINGLE_ROWS, _SINGLE_TOL = 100_000, 1e-7
@@ -161,7 +165,7 @@ class TritonKernel(TorchKernel):
         """Whether these rows can be swept."""
         if block.dense is None or block.sparse is not None or block.codes is not None:
             return False
-        if block.dense.dtype not in _FLOATS or not 0 < block.rows <= _MOST_ROWS or not block.dense.shape[1]:
+        if block.dense.dtype not in _FLOATS or not 0 < block.rows <= MOST_ROWS or not block.dense.shape[1]:
             return False
         if self.loss.outputs != 1 or theta.shape[0] > MOST_POINTS or not self._moderate:
             return False
@@ -183,23 +187,22 @@ class Shape:
     tile_columns: int
     vector: int
     strips: int = 0  # where the rows are held in registers
+    chunk: int = _CHUNK
 
     @classmethod
     def of(cls, dense: Tensor, points: int, dtype: torch.dtype, *, curved: bool = False) -> Shape:
         """For products at so many points."""
         rows, columns = dense.shape
-        tile_columns = _LINE_BYTES // dense.itemsize
+        tile_columns, chunk = _LINE_BYTES // dense.itemsize, _CHUNK
         strips = -(-columns // tile_columns)
-        held = points == 1 and not curved and strips <= _HELD_STRIPS and dtype.itemsize <= dense.itemsize
-        if held:
+        if points == 1 and not curved and strips <= _MORE_STRIPS and dtype.itemsize <= dense.itemsize:
+            chunk = _CHUNK if strips <= _HELD_STRIPS else _FEWER_ROWS
             programs = _HELD_AT_ONCE * _multiprocessors(dense.device)
         else:
+            strips = 0
             programs = min(_PROGRAMS, max(1, _SUMS // (points * columns)))
-        vector = _VECTOR_BYTES // dense.itemsize
-        if columns % vector or dense.stride(0) % vector or dense.stride(1) != 1:
-            vector = 1
-        programs = min(programs, -(-rows // _CHUNK))
-        return cls(points, columns, programs, tile_columns, vector, strips if held else 0)
+        programs = min(programs, -(-rows // chunk))
+        return cls(points, columns, programs, tile_columns, _vector(dense), strips, chunk)
 
 
 @cache
@@ -242,12 +245,12 @@ class _Sweep:
         )  # fmt: skip
         wanted = (*self._shift(), self.sums, self.totals, block.rows, shape.columns // shape.vector)
         how: dict[str, Any] = {
-            "CHUNK": _CHUNK, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
+            "CHUNK": shape.chunk, "COLUMNS": shape.tile_columns, "VECTOR": shape.vector,
             "WEIGHTED": block.weight is not None, "OFFSET": block.offset is not None,
             "FRAMED": kernel._is_framed(0, shape.columns), "DTYPE": language_dtype(kernel.sweep_dtype),
             "num_warps": _WARPS,
         }  # fmt: skip
-        with self._device():
+        with _current(block.device):
             if shape.strips:
                 sweep_held[(shape.programs,)](*rows, *wanted, STRIPS=shape.strips, **how)
                 return
@@ -255,10 +258,6 @@ class _Sweep:
                 *rows, *self._vectors(theta if direction is None else direction), *wanted, shape.points,
                 POINTS=_power_of_two(shape.points), CURVED=direction is not None, **how,
             )  # fmt: skip
-
-    def _device(self) -> AbstractContextManager[object]:
-        """Loops are launched on the current device."""
-        return torch.cuda.device(self.block.device) if self.block.device.type == "cuda" else nullcontext()
 
     def _over_scale(self, values: Tensor) -> Tensor:
         """Coefficients or their sums, of columns that are only shifted."""
@@ -280,6 +279,45 @@ class _Sweep:
         return kernel._shifts[dtype]
 
 
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Loops are launched on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _vector(dense: Tensor) -> int:
+    """Elements of these rows that a thread reads at once."""
+    vector = _VECTOR_BYTES // dense.itemsize
+    odd = dense.shape[1] % vector or dense.stride(0) % vector or dense.stride(1) != 1
+    return 1 if odd else vector
+
+
+def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
+    """Sums over dense columns as `numba_cpu.dense_moments` finds them, or None where the loops do not apply."""
+    x, weight = block.dense, block.weight
+    if x is None or x.dtype not in _FLOATS or not 0 < block.rows <= MOST_ROWS or not x.shape[1]:
+        return None
+    if not installed() or not (x.is_cuda or _interpreted(x.device)):
+        return None
+    if weight is not None and weight.reshape(block.rows, -1).shape[1] > 1:
+        return None
+    from torchlogit.kernels.triton_rows import column_moments
+
+    columns, tile_columns, vector = x.shape[1], _LINE_BYTES // x.itemsize, _vector(x)
+    tiles = -(-columns // tile_columns)
+    programs = min(-(-_MOMENTS_AT_ONCE * _multiprocessors(x.device) // tiles), -(-block.rows // _CHUNK))
+    sums = torch.empty(programs, 3, columns, dtype=torch.float64, device=x.device)
+    weights = (sums, 0) if weight is None else (weight, weight.stride(0))
+    with _current(x.device):
+        column_moments[(programs, tiles)](
+            x, x.stride(0) // vector, x.stride(1), *weights, anchor, sums, block.rows, columns // vector,
+            CHUNK=_CHUNK, COLUMNS=tile_columns, VECTOR=vector, WEIGHTED=weight is not None, num_warps=_WARPS,
+        )  # fmt: skip
+    total = sums[:, :2].sum(0)
+    held = total.new_full((1, 1), float(block.rows)) if weight is None else weight.to(total.dtype).sum().reshape(1, 1)
+    stored = total.new_full((1, columns), float(block.rows))
+    return held.expand(1, columns), total[:1], total[1:], sums[:, 2].amax(0), stored
+
+
 def _strides(tensor: Tensor) -> tuple[int, int]:
     """From row to row and from lane to lane; none where all lanes share what is there."""
     shared = tensor.ndim == 1 or tensor.shape[1] == 1
@@ -297,4 +335,4 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-__all__ = ["MOST_POINTS", "TritonKernel", "device_kernel", "installed", "sweep_dtype"]
+__all__ = ["MOST_POINTS", "MOST_ROWS", "TritonKernel", "dense_moments", "device_kernel", "installed", "sweep_dtype"]

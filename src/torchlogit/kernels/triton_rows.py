@@ -293,7 +293,8 @@ def sweep_held(
     program, programs = tl.program_id(0), tl.num_programs(0)
     local = tl.arange(0, CHUNK)
     lane, base = tl.load(lanes), tl.load(constant)
-    LANES: tl.constexpr = 32 * VECTOR // COLUMNS  # rows of a tile that different threads have
+    # Rows of a tile that different threads have.
+    LANES: tl.constexpr = CHUNK if CHUNK * COLUMNS < 32 * VECTOR else 32 * VECTOR // COLUMNS
     weights = tl.zeros([CHUNK], tl.float64)
     losses, levels = tl.zeros_like(weights), tl.zeros_like(weights)
     margins = weights + float("inf")
@@ -340,3 +341,44 @@ def sweep_held(
     tl.store(to + 1, tl.sum(losses, 0))
     tl.store(to + 2, tl.sum(levels, 0))
     tl.store(to + 3, tl.min(margins, 0))
+
+
+# -- columns, whatever the rows' classes ------------------------------------------------------------------------------
+
+
+@launched
+def column_moments(
+    x, x_row, x_column, weight, weight_row, anchor, sums, rows, columns,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, VECTOR: tl.constexpr, WEIGHTED: tl.constexpr,
+):  # fmt: skip
+    """Of ``d = x - anchor``: weighted sum, weighted sum of squares, largest absolute value, in float64.
+
+    A program takes chunks of rows of one tile of columns. ``sums (programs, 3, p)`` are the results. A value that is
+    not finite leaves a sum that is not.
+    """
+    x_row, columns = x_row * VECTOR, columns * VECTOR
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    LANES: tl.constexpr = CHUNK if CHUNK * COLUMNS < 32 * VECTOR else 32 * VECTOR // COLUMNS
+    local, column = tl.arange(0, CHUNK), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known = column < columns
+    middle = tl.load(anchor + column, mask=known, other=0.0)
+    first = tl.zeros([LANES, COLUMNS], tl.float64)
+    second, largest = first, first
+    for start in range(program * CHUNK, rows, programs * CHUNK):
+        row = (start + local).to(tl.int64)
+        inside = (row < rows)[:, None] & known[None, :]
+        at = x + tl.cast(start, tl.int64) * x_row + local.to(tl.int64) * x_row
+        stored = tl.load(at[:, None] + column[None, :].to(tl.int64) * x_column, mask=inside, other=0.0)
+        distance = tl.where(inside, stored.to(tl.float64) - middle[None, :], 0.0)
+        weighted = distance
+        if WEIGHTED:
+            share = tl.load(weight + row * weight_row, mask=row < rows, other=0.0).to(tl.float64)
+            weighted = distance * share[:, None]
+        first += _down(weighted, LANES)
+        second += _down(weighted * distance, LANES)
+        tall = tl.reshape(tl.abs(distance), [CHUNK // LANES, LANES, COLUMNS])
+        largest = tl.maximum(largest, tl.max(tall, 0))
+    to = sums + program * 3 * columns + column
+    tl.store(to, tl.sum(first, 0), mask=known)
+    tl.store(to + columns, tl.sum(second, 0), mask=known)
+    tl.store(to + 2 * columns, tl.max(largest, 0), mask=known)

@@ -130,7 +130,7 @@ class Guided:
         gradient, rows = evaluation.gradient, self.guide or objective
         close = bool((evaluation.kkt <= self.tol).all())
         if close and self.starting:
-            return _Aim(*downhill(-gradient, gradient), curvature)
+            return _Aim(*downhill(-objective.project(curvature.solve(gradient)), gradient), curvature)
         loose = torch.full_like(evaluation.value, _LOOSE)
         tolerance = torch.clamp(evaluation.kkt.sqrt(), _TIGHT, _LOOSE)
         if self.guide is not None:

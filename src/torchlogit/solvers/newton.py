@@ -167,7 +167,8 @@ class Newton:
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
                 return _Model(direction, slope, last.curvature)
         if last is not None and close and self.starting:
-            return _Model(*downhill(-gradient, gradient), last.curvature, spent=last.spent, built=last.built)
+            direction, slope = downhill(-objective.project(last.curvature.solve(gradient)), gradient)
+            return _Model(direction, slope, last.curvature, spent=last.spent, built=last.built)
         spent, built = 0, 1 if last is None else last.built + 1
         hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from torchlogit.problem import Block
 from torchlogit.sampling import sampled_rows
@@ -18,7 +17,9 @@ _ENTRIES_PER_COLUMN = 16
 # Wide ones are better longer than that, since each costs its calls (10,000 x 784, ten classes, two threads: a fit of
 # 1.6 s with 500 rows, of 1.3 s with 1,000).
 _BLOCK_ELEMENTS, _WIDE_ROWS, _WIDE_ELEMENTS = 400_000, 1_000, 800_000
+# On a device a call costs more than the sums of few rows: 30,000,000 x 20 are 458 blocks of 65,536.
 _DEVICE_BLOCK_ELEMENTS = 64_000_000
+_MOST_ROWS, _MOST_DEVICE_ROWS = 65_536, 262_144
 
 
 class MemorySource:
@@ -30,7 +31,7 @@ class MemorySource:
         The rows, in order. All have the same columns.
     outputs : int, default=1
         Number of outputs times lanes that a block is evaluated for; wide outputs make for shorter blocks.
-    hashes : sequence of ndarray, optional
+    hashes : sequence of Tensor, optional
         Those of the rows, where they are themselves a subsample: a smaller one is drawn from the same numbers.
     block_rows : int, optional
         Rows of a block, where they are not to be chosen by width.
@@ -42,7 +43,7 @@ class MemorySource:
         self,
         parts: Block | Sequence[Block],
         outputs: int = 1,
-        hashes: Sequence[NDArray[np.float64]] | None = None,
+        hashes: Sequence[Tensor] | None = None,
         block_rows: int | None = None,
     ) -> None:
         self.parts = [parts] if isinstance(parts, Block) else list(parts)
@@ -83,10 +84,11 @@ class MemorySource:
         """Rows of a block: by the row's width, never by the number of rows, so that sums have a fixed order."""
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
-        elements = _BLOCK_ELEMENTS if self.device.type == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        here = self.device.type == "cpu"
+        elements, most = (_BLOCK_ELEMENTS, _MOST_ROWS) if here else (_DEVICE_BLOCK_ELEMENTS, _MOST_DEVICE_ROWS)
         width = max(stored, 2 * self.outputs, 1)
         elements = max(elements, min(_WIDE_ROWS * width, _WIDE_ELEMENTS), _ENTRIES_PER_COLUMN * self.features)
-        return min(max(elements // width, 64), 65_536)
+        return min(max(elements // width, 64), most)
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in blocks of at most ``rows``."""
@@ -103,7 +105,7 @@ class MemorySource:
         chosen, hashes = [], []
         for i, part in enumerate(self.parts):
             known = None if self.hashes is None else self.hashes[i]
-            index, below = sampled_rows(seed, part.file, part.start, part.rows, fraction, known)
-            chosen.append(part.take(torch.from_numpy(index).to(self.device)))
+            index, below = sampled_rows(seed, part.file, part.start, part.rows, fraction, known, self.device)
+            chosen.append(part.take(index))
             hashes.append(below)
         return MemorySource(chosen, self.outputs, hashes)

@@ -131,7 +131,7 @@ class StreamSource:
         self.watch: Callable[[Pass], None] | None = None
         self._begun = 1  # the read that found out how much there is
         parts = [state.of(part, rows) for part, rows in zip(sample.parts, sample.numbers, strict=True)]
-        self._resident = MemorySource(parts, state.outputs, sample.hashes)
+        self._resident = MemorySource(parts, state.outputs, [torch.from_numpy(own) for own in sample.hashes])
 
     @property
     def like(self) -> Block:
@@ -192,6 +192,6 @@ class StreamSource:
         chosen, hashes = [], []
         for block in self.blocks():
             index, below = sampled_rows(seed, block.file, block.start, block.rows, fraction)
-            chosen.append(block.take(torch.from_numpy(index)))
+            chosen.append(block.take(index))
             hashes.append(below)
         return MemorySource(chosen, self._state.outputs, hashes)
