@@ -28,9 +28,10 @@ MOST_POINTS = 8
 # is a line of the cache.
 _WARPS, _CHUNK, _LINE_BYTES = 1, 32, 128
 # Tiles that the registers of a warp hold, in the dtype of the rows: with 1e7 rows of 100 float32 columns an H200 takes
-# 1.05 ms so, 1.33 reading them twice. Held in float64, float32 rows are spilt. Twice as many are held of fewer rows
-# (5e6 rows of 100 float64 columns: 1.65 ms, 2.53 reading them twice).
-_HELD_STRIPS, _MORE_STRIPS, _FEWER_ROWS = 4, 8, 8
+# 1.05 ms so, 1.33 reading them twice. Held in float64, float32 rows are spilt. Of float64, twice as many of fewer rows
+# are still worth it (5e6 rows of 100 columns: 1.49 ms, 2.62 reading them twice); of float32 they are not (4e6 rows of
+# 200: 1.51, 1.47).
+_HELD_STRIPS, _DOUBLE_STRIPS, _FEWER_ROWS = 4, 8, 8
 # Bytes that a thread reads at once, where rows are as long as a multiple of them.
 _VECTOR_BYTES = 16
 # Programs. Those that hold rows take the registers of a multiprocessor by eight to twenty, so there are about as many
@@ -38,7 +39,7 @@ _VECTOR_BYTES = 16
 # bits, on the same device. Of the others there are more than any device runs.
 _HELD_AT_ONCE, _PROGRAMS = 16, 16_384
 # Those that add up columns' moments, tiles of columns counted apart.
-_MOMENTS_AT_ONCE = 32
+_MOMENTS_AT_ONCE = 16
 # Elements of the programs' sums.
 _SUMS = 16_777_216
 # The first Triton whose language has what the loops are written in.
@@ -195,7 +196,8 @@ class Shape:
         rows, columns = dense.shape
         tile_columns, chunk = _LINE_BYTES // dense.itemsize, _CHUNK
         strips = -(-columns // tile_columns)
-        if points == 1 and not curved and strips <= _MORE_STRIPS and dtype.itemsize <= dense.itemsize:
+        most = _HELD_STRIPS if dense.dtype == torch.float32 else _DOUBLE_STRIPS
+        if points == 1 and not curved and strips <= most and dtype.itemsize <= dense.itemsize:
             chunk = _CHUNK if strips <= _HELD_STRIPS else _FEWER_ROWS
             programs = _HELD_AT_ONCE * _multiprocessors(dense.device)
         else:
