@@ -18,7 +18,7 @@ _ENTRIES_PER_COLUMN = 16
 # 1.6 s with 500 rows, of 1.3 s with 1,000).
 _BLOCK_ELEMENTS, _WIDE_ROWS, _WIDE_ELEMENTS = 400_000, 1_000, 800_000
 # On a device a call costs more than the sums of few rows: 30,000,000 x 20 are 458 blocks of 65,536.
-_DEVICE_BLOCK_ELEMENTS = 64_000_000
+_DEVICE_BLOCK_ELEMENTS = 32_000_000
 _MOST_ROWS, _MOST_DEVICE_ROWS = 65_536, 262_144
 
 
