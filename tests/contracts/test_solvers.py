@@ -286,6 +286,22 @@ class TestStarts:
             run.null_value = float(np.log(2))
             assert torch.equal(next(iterate(run, start))[0].u, used)
 
+    def test_a_small_gradient_is_not_all_of_a_subsamples_optimum(self):
+        """Where columns differ in little and the penalty is weak, much is left to gain below a small gradient."""
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(400, 1)) + 1e-3 * rng.normal(size=(400, 30))
+        y = (X[:, :3].sum(1) + 2e3 * (X[:, 4] - X[:, 5]) + rng.logistic(size=400) > 0).astype(int)
+        objective = objective_from(X, y, 1e-6)
+        for tol in (1e-2, 1e-3):
+            run = _run(objective, ("newton", "centred diagonal"), tol)
+            run.sampled = True
+            states = [state for state, _ in iterate(run, objective.zeros())]
+            ended = run.outcomes[0]
+            assert ended.kkt <= tol
+            assert ended.excess <= tol * ended.value
+            early = [bool(state.kkt[0] <= tol) for state in states]
+            assert sum(early) > 1, "the gradient alone would have ended it before"
+
     def test_saturated(self, rng):
         """Curvature underflows where gradients do not: steps would be longer by a hundred decades."""
         X, y = classification(rng, 120, 4, classes=2)

@@ -129,6 +129,20 @@ class TestRowUniforms:
         correlation = np.corrcoef(draws)
         assert np.abs(correlation - np.eye(4)).max() < 5 / np.sqrt(20_000)
 
+    def test_the_hash_is_splitmix64(self):
+        """Of whole numbers without an end, as Python has them."""
+
+        def mix(state):
+            state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+            state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+            return state ^ (state >> 31)
+
+        golden = 0x9E3779B97F4A7C15
+        for seed, file, start in ((0, 0, 0), (2**32 - 1, 5, 10**9), (-1, 0, 2**40)):
+            key = mix((mix((seed + golden) % 2**64) + (file + 1) * golden) % 2**64)
+            expected = [(mix((key + (row + 1) * golden) % 2**64) >> 11) / 2**53 for row in range(start, start + 50)]
+            assert row_uniforms(seed, file, start, start + 50).tolist() == expected
+
     def test_any_cut_gives_the_same_numbers(self):
         whole = row_uniforms(7, 3, 0, 1000)
         pieces = [row_uniforms(7, 3, a, b) for a, b in ((0, 1), (1, 500), (500, 1000))]

@@ -555,7 +555,7 @@ def test_what_a_fit_says_about_itself(rows):
     assert model.trace_[-1]["kkt"] == model.kkt_
 
 
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.uint16, np.int64, np.uint64, np.float32, np.float64])
 @pytest.mark.parametrize("values", [(0, 1), (1, 2), (5, 9, 100), (0, 3)])
 def test_labels_are_counted_as_they_would_be_sorted(rng, dtype, values):
     from torchlogit.row_values import encode_labels
@@ -576,6 +576,27 @@ def test_labels_are_counted_as_they_would_be_sorted(rng, dtype, values):
 def test_labels_of_every_size(labels):
     X = np.arange(len(labels), dtype=float)[:, None]
     assert LogisticRegression().fit(X, labels).classes_.tolist() == sorted(set(labels))
+
+
+@pytest.mark.parametrize("labels", [
+    torch.tensor([3, 1, 7, 1] * 30), torch.tensor([True, False, False] * 40), torch.tensor([0.0, -2.0] * 60),
+    torch.tensor([2**60, 0] * 60),
+])  # fmt: skip
+def test_labels_on_a_device_are_those_of_an_array(rng, monkeypatch, labels):
+    """Counted where they are; here the CPU stands in for the device."""
+    from torchlogit import row_values
+
+    X = torch.from_numpy(rng.normal(size=(120, 3)))
+    expected = LogisticRegression(class_weight="balanced").fit(X, labels)
+    monkeypatch.setattr(row_values, "_on_device", lambda y: isinstance(y, torch.Tensor))
+    model = LogisticRegression(class_weight="balanced").fit(X, labels)
+    assert model.classes_.tolist() == expected.classes_.tolist() == np.unique(labels.numpy()).tolist()
+    assert model.classes_.dtype == labels.numpy().dtype
+    assert torch.equal(torch.as_tensor(model.coef_), torch.as_tensor(expected.coef_))
+    with pytest.raises(ValueError, match="only one class"):
+        LogisticRegression().fit(X, torch.ones(120))
+    with pytest.raises(ValueError, match="NaN"):
+        LogisticRegression().fit(X, torch.full((120,), torch.nan))
 
 
 def test_numbers_between_whole_ones_are_no_labels():
