@@ -163,6 +163,9 @@ def at_once(calls: Sequence[Callable[[], None]]) -> None:
     Others run on threads that live for this call alone, so that a fork finds none of them, or where `standing_helpers`
     says so on those. It pays where the calls spend their time in code that releases the interpreter's lock.
     """
+    if len(calls) == 1:
+        calls[0]()
+        return
     failures: dict[int, BaseException] = {}
     gradients = torch.is_grad_enabled()  # each thread has its own mind about them
 

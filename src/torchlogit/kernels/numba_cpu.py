@@ -11,6 +11,7 @@ are added in order: the same bits for the same number of threads, and nothing th
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -69,6 +70,8 @@ class NumbaKernel(TorchKernel):
         super().__init__(loss, frame, dtype)
         self._moderate = bool(((frame.scale >= _LEAST_SCALE) & (frame.scale <= _LARGEST_SCALE)).all())
         self._spare: dict[tuple[tuple[int, ...], Any], list[NDArray[Any]]] = {}
+        self.last_layout: _Layout | None = None
+        self.last_seen: weakref.ref[Tensor] | None = None
 
     def rounded(self, *, short: bool = False) -> NumbaKernel:
         """Itself: the loops wait for memory, not for arithmetic."""
@@ -221,23 +224,41 @@ class NumbaKernel(TorchKernel):
         return self._moderate and not (wide and sparse is None and block.codes is None)
 
 
-class _Sweep:
-    """One block, laid out for the loops, and how it is divided among threads."""
+class _Layout:
+    """One block as the loops want it, and how it is divided among threads: all that no point changes."""
 
-    def __init__(self, kernel: NumbaKernel, block: Block, theta: Tensor, lanes: Tensor | None) -> None:
-        self.kernel, self.block, self.lanes_of = kernel, block, lanes
-        self.points, self.outputs, width = theta.shape
-        self.columns = width - 1
-        self.scale = _array(kernel.stored.scale)
-        wide = self.points * self.outputs
+    def __init__(self, kernel: NumbaKernel, block: Block, points: int, outputs: int) -> None:
+        self.block, self.points, self.outputs, self.workers = block, points, outputs, workers()
+        wide = points * outputs
         self.size = 1 if wide == 1 else 4 * -(-wide // 4)
+        self.scale = _array(kernel.stored.scale)
         self.rows = self._rows(_array(kernel.stored.shift))
-        self.lanes = self._lanes(kernel.loss.outputs)
+        self.target = _array(block.target.to(torch.int64)).reshape(block.rows, -1)
+        self.weight, self.offset = np.empty((block.rows, 0)), np.empty((0, 0, 0))
+        if block.weight is not None:
+            self.weight = _array(block.weight.to(torch.float64)).reshape(block.rows, -1)
+        if block.offset is not None:
+            self.offset = _array(block.offset.to(torch.float64))
         self.threads, self.batch = self._division()
+        self.ends = self._ranges()
         # Of whole numbers of eight bits float32 is more than enough, and twice as fast.
         self.kind = np.dtype(np.float32 if self.rows.dense.dtype == np.int8 else np.float64)
-        self._coefficients: NDArray[Any] | None = None
-        self.ahead = 8 * self.columns * self.size > _CACHED_TABLE
+        self._spaces: list[Any] = []
+        self._known_lanes: tuple[Tensor | None, Any] | None = None
+
+    @classmethod
+    def of(cls, kernel: NumbaKernel, block: Block, points: int, outputs: int) -> _Layout:
+        """The last one, if this is that block again: it takes a tenth of a millisecond, which products notice.
+
+        It is kept from the second time on: who reads blocks from files does not see one twice, and needs the memory.
+        """
+        last, asked = kernel.last_layout, (points, outputs, workers())
+        if last is not None and last.block is block and (last.points, last.outputs, last.workers) == asked:
+            return last
+        made = cls(kernel, block, points, outputs)
+        again = kernel.last_seen is not None and kernel.last_seen() is block.target
+        kernel.last_layout, kernel.last_seen = made if again else None, weakref.ref(block.target)
+        return made
 
     def _rows(self, shift: NDArray[np.float64]) -> Any:
         from torchlogit.kernels.numba_rows import Rows
@@ -256,35 +277,13 @@ class _Sweep:
         centred = bool(shift[:dense_columns].any())
         return Rows(dense, indptr, indices, values, sparse_columns, codes, first, shift, moved, centred)
 
-    def _lanes(self, outputs: int) -> Any:
-        from torchlogit.kernels.numba_links import Lanes
-
-        block = self.block
-        lane = np.zeros(self.points, np.int64) if self.lanes_of is None else _array(self.lanes_of.to(torch.int64))
-        target = _array(block.target.to(torch.int64)).reshape(block.rows, -1)
-        weight, offset = np.empty((block.rows, 0)), np.empty((0, 0, 0))
-        if block.weight is not None:
-            weight = _array(block.weight.to(torch.float64)).reshape(block.rows, -1)
-        if block.offset is not None:
-            offset = _array(block.offset.to(torch.float64))
-        alone = np.zeros_like(lane)
-        return Lanes(
-            target,
-            weight,
-            offset,
-            alone if block.target.ndim == 1 else lane,
-            alone if block.weight is None or block.weight.ndim == 1 else lane,
-            alone if block.offset is None or block.offset.shape[1] == 1 else lane,
-            outputs,
-        )
-
     def _division(self) -> tuple[int, int]:
         """Threads, and rows of a batch."""
         rows = self.rows
         stored = rows.dense.size + rows.values.size + rows.codes.size
         # Each thread has sums of its own, which are cleared and added: four entries must be read for each of them.
-        most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(self.columns, 1)))
-        threads = max(1, min(workers(), most))
+        most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(len(rows.shift), 1)))
+        threads = max(1, min(self.workers, most))
         touched = rows.dense.nbytes + rows.values.nbytes + rows.indices.nbytes + rows.codes.nbytes
         if self.size > 1:
             touched += 16 * self.size * (rows.values.size + rows.codes.size)
@@ -301,6 +300,60 @@ class _Sweep:
             inner = [n * t // self.threads for t in range(1, self.threads)]
         return [0, *inner, n]
 
+    def lanes(self, lanes: Tensor | None, outputs: int) -> Any:
+        """What each point takes of what rows have one of in every lane."""
+        from torchlogit.kernels.numba_links import Lanes
+
+        known = self._known_lanes
+        if known is not None and known[0] is lanes:
+            return known[1]
+        block, alone = self.block, np.zeros(self.points, np.int64)
+        lane = alone if lanes is None else _array(lanes.to(torch.int64))
+        made = Lanes(
+            self.target,
+            self.weight,
+            self.offset,
+            alone if block.target.ndim == 1 else lane,
+            alone if block.weight is None or block.weight.ndim == 1 else lane,
+            alone if block.offset is None or block.offset.shape[1] == 1 else lane,
+            outputs,
+        )
+        self._known_lanes = lanes, made
+        return made
+
+    def take_space(self) -> Any:
+        """Room for a thread's batch: what another sweep gave back, or a new one."""
+        from torchlogit.kernels.numba_rows import LINE, Space
+
+        try:
+            return self._spaces.pop()
+        except IndexError:
+            codes = self.rows.codes.shape[1]
+            each = self.batch * (self.size if self.outputs == 1 else self.points)
+            margin, loss, top, rest = np.empty((4, each))
+            return Space(
+                np.zeros(self.batch * self.size), np.ones(each), margin, loss, top, rest,
+                np.empty(LINE), np.empty(codes, np.int64), np.arange(self.rows.dense.shape[1]), np.ones(codes),
+            )  # fmt: skip
+
+    def give_spaces(self, spaces: list[Any]) -> None:
+        """Back, for the next sweep."""
+        self._spaces += spaces
+
+
+class _Sweep:
+    """One block and one point, or several."""
+
+    def __init__(self, kernel: NumbaKernel, block: Block, theta: Tensor, lanes: Tensor | None) -> None:
+        self.kernel = kernel
+        points, outputs, width = theta.shape
+        self.layout = _Layout.of(kernel, block, points, outputs)
+        self.wide, self.columns, self.size = points * outputs, width - 1, self.layout.size
+        self.threads, self.kind = self.layout.threads, self.layout.kind
+        self.lanes = self.layout.lanes(lanes, kernel.loss.outputs)
+        self._coefficients: NDArray[Any] | None = None
+        self.ahead = 8 * self.columns * self.size > _CACHED_TABLE
+
     def table(self, theta: Tensor) -> Any:
         """Coefficients of raw columns, contiguous over the outputs."""
         from torchlogit.kernels import numba_rows, numba_sweeps
@@ -309,7 +362,7 @@ class _Sweep:
         columns = self.kernel.take_room((self.columns, self.size), self.kind)
         constant = np.zeros(self.size)
         constant[: flat.shape[0]] = flat[:, -1]
-        self._over_columns(numba_sweeps.write_table, flat, self.scale, columns)
+        self._over_columns(numba_sweeps.write_table, flat, self.layout.scale, columns)
         self._coefficients = columns
         return numba_rows.Table(self._shaped(columns), constant, self.ahead)
 
@@ -329,11 +382,10 @@ class _Sweep:
         """The threads' sums, added, in frame coordinates: ``(M, K, p + 1)``."""
         from torchlogit.kernels import numba_sweeps
 
-        wide = self.points * self.outputs
-        out = np.empty((wide, self.columns + 1))
-        out[:, -1] = np.sum([part.constant[:wide] for part in sums], 0)
+        out = np.empty((self.wide, self.columns + 1))
+        out[:, -1] = np.sum([part.constant[: self.wide] for part in sums], 0)
         tables = sums[0].columns.base.reshape(self.threads, self.columns, self.size)
-        self._over_columns(numba_sweeps.read_tables, tables, self.scale, squared, out, at=2)
+        self._over_columns(numba_sweeps.read_tables, tables, self.layout.scale, squared, out, at=2)
         self.kernel.give_room(tables)
         return _tensor(out).reshape(theta.shape)
 
@@ -342,28 +394,19 @@ class _Sweep:
         from torchlogit.kernels import numba_sweeps
 
         loop = getattr(numba_sweeps, f"{name}_{'one' if self.size == 1 else 'many'}")
-        ends = self._ranges()
+        layout, rows = self.layout, self.layout.rows
+        spaces = [layout.take_space() for _ in range(self.threads)]
         arguments = [
-            (self.rows, self.lanes, ends[t], ends[t + 1], self.batch, self._space(), *rest(t))
+            (rows, self.lanes, layout.ends[t], layout.ends[t + 1], layout.batch, spaces[t], *rest(t))
             for t in range(self.threads)
         ]
-        types = tuple(part.dtype.char for part in (self.rows.dense, self.rows.indices, self.rows.values))
-        make_ready(loop, types, (self.rows, self.lanes, 0, 0, *arguments[0][4:]))
+        types = tuple(part.dtype.char for part in (rows.dense, rows.indices, rows.values))
+        make_ready(loop, types, (rows, self.lanes, 0, 0, *arguments[0][4:]))
         at_once([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
+        layout.give_spaces(spaces)
         if self._coefficients is not None:
             self.kernel.give_room(self._coefficients)
             self._coefficients = None
-
-    def _space(self) -> Any:
-        from torchlogit.kernels.numba_rows import LINE, Space
-
-        codes = self.rows.codes.shape[1]
-        each = self.batch * (self.size if self.outputs == 1 else self.points)
-        margin, loss, top, rest = np.empty((4, each))
-        return Space(
-            np.zeros(self.batch * self.size), np.ones(each), margin, loss, top, rest,
-            np.empty(LINE), np.empty(codes, np.int64), np.arange(self.rows.dense.shape[1]), np.ones(codes),
-        )  # fmt: skip
 
     def _over_columns(self, loop: Callable[..., None], first: Any, *rest: Any, at: int = 2) -> None:
         """``loop(first, rest[0], start, stop, ...)`` over ranges of columns."""
