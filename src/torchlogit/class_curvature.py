@@ -200,10 +200,12 @@ class ClassCholesky:
         thinning = Thinning(1 if alike else sample.outputs, sample.source.rows, self.rows(sample), u)
 
         def measured(
-            rows: Callable[[], Tensor], eta: Tensor, target: Tensor, share: Tensor
+            written: Callable[[], Iterator[Tensor]], eta: Tensor, target: Tensor, share: Tensor
         ) -> tuple[Tensor, Tensor | None]:
             bend = loss.curvature(like, target[:1])[0][:, 0, :1] if alike else loss.curvature(eta, target)[0][:, 0]
-            length = rows().square().sum(1, dtype=torch.float64) if known is None else None
+            length: Tensor | None = None
+            if known is None:
+                length = torch.cat([rows.square().sum(1, dtype=torch.float64) for rows in written()])
             return (bend.T * share).contiguous(), length  # class by class, as they are wanted
 
         def add(found: tuple[Tensor, Tensor | None]) -> None:

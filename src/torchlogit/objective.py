@@ -48,6 +48,8 @@ _PREDICTED_ROWS = 65_536
 _GRAM_BLOCK = 64_000_000
 # Those of rows that are written out for sums of many matrices, each of which passes through the cache for every block.
 _WRITTEN_BLOCK = 2_000_000
+# Those of rows that are written out for a number each, while they are in the cache, and on other devices.
+_WRITTEN_PIECE, _DEVICE_PIECE = 262_144, 16_777_216
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,7 +492,7 @@ class Objective:
         """``add`` what ``function`` makes of what `curved_rows` yields, block after block, made on several threads.
 
         Rows and ``eta`` have the few digits that a preconditioner needs, float32 where the kernel has it. Rows are
-        given as a function, which writes them out.
+        given as a function, which writes them out a few at a time.
         """
         theta = self._push(u, lanes)
         blocks = self.source.blocks()  # small ones: nothing is added up, and their temporaries stay in a cache
@@ -498,10 +500,15 @@ class Objective:
         def curved(_: int, block: Block) -> Result:
             eta, target, share = self._curved(block, theta, lanes, rounded=True)
 
-            def rows() -> Tensor:
-                return _counting(block, self._write(block, lanes, rounded=True), share)
+            def written() -> Iterator[Tensor]:
+                start = 0
+                elements = _WRITTEN_PIECE if block.device.type == "cpu" else _DEVICE_PIECE
+                for piece in block.cut(max(1, elements // self.width)):
+                    own = self._write(piece, lanes, rounded=True)
+                    yield _counting(piece, own, share[start : start + piece.rows])
+                    start += piece.rows
 
-            return function(rows, eta, target, share)
+            return function(written, eta, target, share)
 
         threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
         add_in_order(curved, blocks, add, threads)

@@ -18,8 +18,8 @@ from torchlogit.threads import among_threads
 _HELD_ENTRIES, _DEVICE_HELD_ENTRIES = 2**21, 2**26
 # Rows of a stretch for each that is wanted of it, at least.
 _LEAST_STRETCH = 4
-# Classes whose rows are chosen together: their numbers stay in a cache.
-_TOGETHER = 8
+# Entries of rows times classes that are chosen from together: a dozen such arrays are to stay in a core's cache.
+_TOGETHER, _DEVICE_TOGETHER = 2**15, 2**24
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Thinning:
     """
 
     def __init__(self, classes: int, rows: int, wanted: int, like: Tensor) -> None:
-        held = _HELD_ENTRIES if like.device.type == "cpu" else _DEVICE_HELD_ENTRIES
+        here = like.device.type == "cpu"
+        held, self._together = (_HELD_ENTRIES, _TOGETHER) if here else (_DEVICE_HELD_ENTRIES, _DEVICE_TOGETHER)
         stretch = min(rows, max(held // classes, _LEAST_STRETCH * wanted))
         self._bend = uninitialised((classes, stretch), like.new_empty(0, dtype=torch.float64))
         self._length = self._bend.new_empty(stretch)
@@ -94,11 +95,11 @@ class Thinning:
         """Thin the rows that are held, and of those chosen before."""
         if not self._held:
             return
-        held = slice(0, self._held)
+        held, step = slice(0, self._held), max(1, self._together // self._held)
 
         def choose(first: int, last: int) -> None:
-            for start in range(first, last, _TOGETHER):
-                stop = min(start + _TOGETHER, last)
+            for start in range(first, last, step):
+                stop = min(start + step, last)
                 bend = self._bend[start:stop, held]
                 for k, weight in enumerate(thin(bend, bend * self._length[held], self._wanted), start):
                     self._take(k, weight)
