@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.integers import add_upper_integers, has_integer_products
-from torchlogit.kernels.torch_device import add_upper, mirrored
+from torchlogit.kernels.symmetric import add_upper, mirrored
 from torchlogit.leading import Leading, leading_directions
 from torchlogit.objective import Objective
 from torchlogit.problem import uninitialised

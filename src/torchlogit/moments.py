@@ -351,10 +351,13 @@ def _check_finite(block: Block) -> None:
             raise FloatingPointError("a value is not finite")
 
 
-def _rows_at_once(source: Source) -> int:
-    """Rows of a block for compiled loops: enough for every thread, or all of a device's."""
+def _rows_at_once(source: Source) -> int | None:
+    """Rows of a block for compiled loops: enough for every thread, or all of a device's.
+
+    Of those with weights, some of which may be left out, a copy is made: they stay in the source's own blocks.
+    """
     if source.device.type != "cpu":
-        return triton_cuda.MOST_ROWS
+        return triton_cuda.MOST_ROWS if next(iter(source.blocks(1))).weight is None else None
     return max(65_536, _COMPILED_ELEMENTS * max(source.rows, 1) // max(source.nbytes // 8, 1))
 
 

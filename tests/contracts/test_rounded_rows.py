@@ -12,7 +12,7 @@ from contracts.problems import classification, objective_from, sparse_rows
 from torchlogit import LogisticRegression, class_curvature, guide, plan
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.guide import guide_for, short_guide_for
-from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, torch_device
+from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, symmetric, torch_device
 from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
 from torchlogit.kernels.quantised import quantised
 from torchlogit.losses import Multinomial
@@ -277,7 +277,7 @@ def test_integer_products_are_those_of_rounded_rows(rng, width):
     rows = torch.from_numpy(rng.normal(size=(300, width))).float()
     into = torch.zeros(width, width)
     assert integers.add_upper_integers(rows, torch.full((width,), 1.0), into)
-    torch_device.mirrored(into)
+    symmetric.mirrored(into)
     expected = rows.double().T @ rows.double()
     assert (into - expected).abs().max() < 0.02 * expected.diagonal().max()
     least = torch.linalg.eigvalsh(into.double())[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import processor_flags
-from torchlogit.kernels.torch_device import STRIPE
+from torchlogit.kernels.symmetric import STRIPE
 
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 # The largest of eight bits, of either sign.

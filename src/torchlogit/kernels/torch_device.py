@@ -7,7 +7,7 @@ within a block the products run in ``dtype``, between blocks everything is float
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import coarse_dtype
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
+from torchlogit.kernels.symmetric import add_pairs, add_upper, mirrored, with_diagonal_blocks
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
@@ -38,8 +39,6 @@ _REMEMBERED_ELEMENTS = 4_096
 _SHARED_OPERATIONS = 3e7
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
-# Columns of a symmetric product that are computed at once, and those of several classes.
-STRIPE, _PAIR_COLUMNS = 256, 32
 
 
 class TorchKernel:
@@ -371,11 +370,11 @@ class TorchKernel:
             if self.loss.outputs == 1:
                 mirrored(own)
             else:
-                _with_diagonal_blocks(own, theta.shape[2])
+                with_diagonal_blocks(own, theta.shape[2])
         return total
 
     def _upper_gram(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
-        """Of one output only what `add_upper` computes, of many what `_add_pairs` does."""
+        """Of one output only what `add_upper` computes, of many what `add_pairs` does."""
         pieces = self._pieces(block, theta)
         work = float(block.rows) * (theta.shape[1] * theta.shape[2]) ** 2
         if len(pieces) == 1 or block.device.type != "cpu" or work < _SHARED_OPERATIONS:
@@ -431,7 +430,7 @@ class TorchKernel:
         self, block: Block, theta: Tensor, lanes: Tensor | None, before: RowStats | None = None
     ) -> RowStats:
         """Added to the sums of the pieces before, where there are any, in place."""
-        points, outputs, width = theta.shape
+        points = theta.shape[0]
         dense, sparse = self._dense(block), self._sparse(block)
         design = self._written(block, dense, sparse)
         last = self._last_eta  # of the gradient at the same point, most often
@@ -440,62 +439,39 @@ class TorchKernel:
         else:
             eta = self._eta(block, dense, sparse, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
-        bend, outer = self.loss.curvature(eta, target)
-        bend = self._weighted(bend, weight)
-        columns = None if outer is None else design.T.contiguous()
-        grams = []
-        for m in range(points):
-            into = None if before is None or before.gram is None else before.gram[m]
-            if outer is None or columns is None:
-                left, right = design * bend[:, m], design
-                if self.gram_dtype != self.dtype:  # the same factor twice: what is rounded stays symmetric
-                    left = right = (design * bend[:, m].sqrt()).to(self.gram_dtype)
-                grams.append(add_upper(left, right, into))
-                continue
-            share = None if weight is None else weight[:, m, None].sqrt()
-            root = self._weighted(outer[:, m, None], share)[:, 0]
-            # Along the rows, of which there are more than columns or outputs: whatever is short is not looped over.
-            scaled = torch.empty(outputs, width, block.rows, dtype=self.dtype, device=block.device)
-            torch.mul(root.T[:, None], columns, out=scaled)
-            grams.append(_add_pairs(scaled, into))
+        into = [None] * points if before is None or before.gram is None else list(before.gram)
+        add = self._add_bent if self.loss.outputs == 1 else self._add_pairs
+        grams = add(design, eta, target, weight, into)
         weights = _total_weight(block, weight, points)
         if before is None:
             return RowStats(block.rows, weights, gram=_stacked(grams))
         return _with_gram(before, RowStats(block.rows, weights), before.gram)
 
+    def _add_bent(
+        self, design: Tensor, eta: Tensor, target: Tensor, weight: Tensor | None, into: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """One output's, point by point."""
+        bend, grams = self._weighted(self.loss.curvature(eta, target)[0], weight), []
+        for m, before in enumerate(into):
+            left, right = design * bend[:, m], design
+            if self.gram_dtype != self.dtype:  # the same factor twice: what is rounded stays symmetric
+                left = right = (design * bend[:, m].sqrt()).to(self.gram_dtype)
+            grams.append(add_upper(left, right, before))
+        return grams
 
-def _add_pairs(scaled: Tensor, into: Tensor | None) -> Tensor:
-    """For each two classes minus the product of their rows ``scaled (K, D, n)``, added to ``into`` or to zeros.
-
-    Only blocks above the diagonal are made: `_with_diagonal_blocks` makes the others of them.
-    """
-    outputs, width, rows = scaled.shape
-    flat, size = scaled.view(outputs * width, rows), outputs * width
-    total = torch.zeros(size, size, dtype=torch.float64, device=scaled.device) if into is None else into
-    stripe = max(1, _PAIR_COLUMNS // width) * width
-    for start in range(0, size - width, stripe):
-        stop, after = min(start + stripe, size), start + width
-        here, left, right = total[start:stop, after:], flat[start:stop], flat[after:].T
-        if scaled.dtype == total.dtype:
-            here.addmm_(left, right, alpha=-1)
-        else:
-            here -= left @ right
-    return total
-
-
-def _with_diagonal_blocks(total: Tensor, width: int) -> None:
-    """Fill in what `_add_pairs` leaves out, in place.
-
-    The probabilities of a row sum to one: a class's own curvature is that which it has with all others, and what is
-    ``p (1 - p)`` there is a sum of products, in which nothing cancels.
-    """
-    outputs = total.shape[0] // width
-    for start in range(width, total.shape[0], width):
-        total[start : start + width, :start] = total[:start, start : start + width].T
-    blocks = total.view(outputs, width, outputs, width)
-    own = blocks.diagonal(dim1=0, dim2=2)  # (D, D, K)
-    own.zero_()
-    own.copy_(blocks.sum(2).neg_().permute(1, 2, 0))
+    def _add_pairs(
+        self, design: Tensor, eta: Tensor, target: Tensor, weight: Tensor | None, into: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """Those of pairs of classes, point by point: what two bend together is the product of their probabilities."""
+        probability, columns = self.loss.row_curvature(eta, target)[0], design.T.contiguous()
+        # Along the rows, of which there are more than columns or outputs: whatever is short is not looped over.
+        scaled, grams = columns.new_empty(eta.shape[2], *columns.shape), []
+        for m, before in enumerate(into):
+            share = None if weight is None else weight[:, m, None].sqrt()
+            root = self._weighted(probability[:, m, None], share)[:, 0]
+            torch.mul(root.T[:, None], columns, out=scaled)
+            grams.append(add_pairs(scaled, before))
+        return grams
 
 
 def added_up(stats: Iterable[RowStats]) -> RowStats:
@@ -515,32 +491,6 @@ def added_up(stats: Iterable[RowStats]) -> RowStats:
 def _with_gram(a: RowStats, b: RowStats, gram: Tensor | None) -> RowStats:
     """The sum of two records whose matrices are added up already."""
     return replace(replace(a, gram=None) + replace(b, gram=None), gram=gram)
-
-
-def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
-    """``left.T @ right``, known to be symmetric, added to ``into`` or to zeros in float64.
-
-    Of wide ones little more than half is computed: `mirrored` fills in what is below the diagonal.
-    """
-    width = right.shape[1]
-    if width < 2 * STRIPE:
-        product = _as(left.T @ right, torch.float64)
-        return product if into is None else into.add_(product)
-    total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
-    for start in range(0, width, STRIPE):
-        stop = min(start + STRIPE, width)
-        total[start:stop, start:] += left[:, start:stop].T @ right[:, start:]
-    return total
-
-
-def mirrored(total: Tensor) -> Tensor:
-    """Sums of `add_upper`, ``(S, S)``, with all that they did not compute, in place."""
-    width = total.shape[0]
-    if width >= 2 * STRIPE:
-        for start in range(0, width, STRIPE):
-            stop = min(start + STRIPE, width)
-            total[stop:, start:stop] = total[start:stop, stop:].T
-    return total
 
 
 def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
