@@ -176,22 +176,6 @@ def test_newton_lengthens_its_steps_in_an_exponential_tail(rng):
     assert len(steps) < 12
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(("signal", "start", "together"), [(6.0, 0.0, True), (0.3, 0.0, False), (6.0, 0.01, False)])
-def test_newtons_step_from_zero_may_be_longer(rng, classes, signal, start, together):
-    """Where rows become sure, in the same read; not where they do not, nor from anywhere else."""
-    X = rng.normal(size=(300, 4))
-    eta = signal * X @ rng.normal(size=(4, classes))
-    y = (eta + rng.gumbel(size=eta.shape)).argmax(1)
-    objective = objective_from(X, y, 1e-3)
-    run = _run(objective, ("newton", "Cholesky"))
-    best = _solve(objective, ("newton", "Cholesky"))[0].outcomes[0].u[None]
-    records = [record for _, record in iterate(run, start * best)]
-    assert (records[0]["trials"] == 4) == together
-    assert records[0]["step_length"] > 1 or not together
-    assert run.outcomes[0].status is Status.CONVERGED
-
-
 def test_many_classes_on_many_rows_are_guided_by_each_class(rng):
     """Where a subsample's Hessian would cost more than ten products."""
     X, y = classification(rng, 12_000, 60, 24)

@@ -53,14 +53,12 @@ class _Bracket:
     detour: int = -1
     shrunk: int = 0
 
-    def first(self, longer: tuple[float, ...]) -> list[float]:
-        """The unit step and longer ones, or a single shorter one where that promises more than there is.
+    def first(self) -> float:
+        """The unit step, or a shorter one where that promises more than there is: nothing can lower a loss below zero.
 
-        Nothing can lower a loss below zero. In saturation curvature underflows while gradients do not, and unit steps
-        would be longer by 100 decades.
+        In saturation curvature underflows while gradients do not, and unit steps would be longer by 100 decades.
         """
-        most = self.value0 / (-0.5 * self.slope0) if self.value0 > 0 > self.slope0 else 1.0
-        return [1.0, *longer] if most >= 1 else [most]
+        return min(1.0, self.value0 / (-0.5 * self.slope0)) if self.value0 > 0 > self.slope0 else 1.0
 
     def poor(self) -> bool:
         """Whether the unit step, just tried, earned only a small share of what the model promised."""
@@ -134,7 +132,6 @@ def search(
     path: tuple[Tensor, ...] = (),
     flat: float = _CURVATURE,
     slope: Tensor | None = None,
-    longer: tuple[float, ...] = (),
 ) -> Step:
     """Step along ``state.direction``: the unit step first, then several lengths a read where it fails.
 
@@ -150,8 +147,6 @@ def search(
         A step is long enough where no more than this share of the slope is left.
     slope : Tensor of shape (A,), optional
         That along the direction, where it is known.
-    longer : tuple of float
-        Growing lengths above one that are tried in the same read as the unit step.
 
     Returns
     -------
@@ -166,7 +161,7 @@ def search(
     slopes = [slope0, *(lane_dot(state.gradient, step) for step in steps[1:])]
     tried: list[tuple[Tensor, Evaluation]] = []
     count = 0
-    pending = [(lane, t, 0) for lane, bracket in enumerate(brackets) for t in bracket.first(longer)]
+    pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
     for number in range(_ROUNDS):
         u, lanes, direction = _points(state, steps, pending)
         evaluation = objective.value_gradient(u, lanes)

@@ -21,8 +21,6 @@ _STALE_SHARE, _SMALL_STEP = 0.01, 0.01
 # A full step leaves next to no slope where the quadratic model holds. Where the loss is an exponential's tail it leaves
 # 1 / e of it, step after step (rows that are classified ever more surely), and a longer one is better.
 _FLAT = 0.3
-# Lengths of the step from zero, beside one, where it promises more than this share of the objective.
-_LONGER, _MUCH = (1.5, 2.5, 4.0), 0.25
 # The share of the gradient hidden from the curvature, above which a step is taken there.
 _HIDDEN_SHARE = 0.5
 # The share of the gradient that conjugate gradients may leave, where no digits are wanted of a direction.
@@ -47,15 +45,12 @@ class NewtonState(State):
         Products since the curvature was built.
     built : int
         How many times it was.
-    fresh : bool
-        Whether no step has been taken.
     """
 
     path: tuple[Tensor, ...] = ()
     cap: int = 0
     spent: int = 0
     built: int = 1
-    fresh: bool = True
 
     def take(self, keep: Tensor) -> NewtonState:
         """The lanes that ``keep`` (A,) bool names."""
@@ -123,8 +118,7 @@ class Newton:
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
         assert isinstance(state, NewtonState)
-        longer = _LONGER if state.fresh and _is_too_short(state) else ()
-        moved = search(objective, state, state.path, _FLAT, slope=-2 * state.excess, longer=longer)
+        moved = search(objective, state, state.path, _FLAT, slope=-2 * state.excess)
         u = objective.project(moved.u)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
@@ -149,7 +143,6 @@ class Newton:
             cap=cap,
             spent=model.spent,
             built=model.built,
-            fresh=False,
         )
 
     def _due(self, last: NewtonState) -> float:
@@ -198,16 +191,6 @@ class Newton:
         rows = objective if self.guide is None else self.guide
         solved = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, limit, least)
         return _Model(*downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products, built)
-
-
-def _is_too_short(state: State) -> bool:
-    """Whether this is Newton's step from zero, and rows become sure along it.
-
-    Nowhere is a row's curvature larger than at zero.
-    """
-    if not state.curvature.exact or not bool((state.excess > _MUCH * state.value).all()):
-        return False
-    return not bool(state.u.any())
 
 
 def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:

@@ -1,0 +1,111 @@
+"""What a sweep does beside its sums: pieces and threads of second derivatives, and layouts that are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from torchlogit.kernels import NumbaKernel, TorchKernel, symmetric, torch_device
+from torchlogit.losses import loss_for
+from torchlogit.problem import Block, Frame
+
+
+def _rows(rng, rows, columns, classes, *, weighted=False):
+    weight = torch.from_numpy(rng.choice([0.0, 0.5, 2.0], rows)) if weighted else None
+    dense = torch.from_numpy(rng.normal(size=(rows, columns)))
+    block = Block(torch.from_numpy(rng.integers(0, classes, rows)), dense=dense, weight=weight)
+    frame = Frame(torch.linspace(-1, 1, columns).double(), torch.linspace(1, 3, columns).double())
+    outputs = 1 if classes == 2 else classes
+    return block, frame, torch.from_numpy(rng.normal(size=(2, outputs, columns + 1)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 8])
+@pytest.mark.parametrize("columns", [4, 40])
+def test_second_derivatives_of_several_pieces_and_threads(rng, monkeypatch, columns, classes, weighted):
+    block, frame, theta = _rows(rng, 1700, columns, classes, weighted=weighted)
+    kernel, direction = TorchKernel(loss_for(classes), frame), torch.from_numpy(rng.normal(size=theta.shape))
+    expected = kernel.curvature_product(block, theta, direction).product
+    whole = kernel.gram(block, theta).gram
+    monkeypatch.setattr(torch_device, "_CACHED_ELEMENTS", 1)
+    monkeypatch.setattr(torch_device, "_CACHED_PAIRS", 1)
+    assert len(kernel._pieces(block, theta)) > 2
+    for least in (float("inf"), 0.0):  # on this thread, and on several
+        monkeypatch.setattr(torch_device, "_SHARED_OPERATIONS", least)
+        gram = kernel.gram(block, theta).gram
+        torch.testing.assert_close(gram, whole, rtol=1e-12, atol=1e-12 * float(whole.abs().max()))
+        product = (gram @ direction.reshape(2, -1, 1)).reshape(theta.shape)
+        torch.testing.assert_close(product, expected, rtol=1e-11, atol=1e-11 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("together", [1, 7, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_pairs_of_classes(rng, monkeypatch, together, dtype):
+    """However many classes are multiplied at once; what the probabilities of a row sum to is what is left of them."""
+    monkeypatch.setattr(symmetric, "_PAIR_COLUMNS", together)
+    p = torch.softmax(torch.from_numpy(rng.normal(size=(50, 5)) * 20), 1)
+    z = torch.from_numpy(rng.normal(size=(50, 3)))
+    scaled = (p.T[:, None] * z.T).to(dtype)
+    total = symmetric.add_pairs(scaled, symmetric.add_pairs(scaled, None))
+    assert total.dtype == torch.float64
+    symmetric.with_diagonal_blocks(total, 3)
+    others = torch.diag_embed(torch.stack([p[:, [k]].mul(p[:, np.arange(5) != k]).sum(1) for k in range(5)], 1))
+    exact = torch.where(torch.eye(5, dtype=torch.bool), others, -p[:, :, None] * p[:, None, :])
+    expected = 2 * torch.einsum("nkl,ni,nj->kilj", exact, z, z).reshape(15, 15)
+    close = 1e-13 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(total, expected, rtol=close, atol=close * float(expected.abs().max()))
+
+
+class TestLayouts:
+    """Compiled loops lay a block out once, if it comes again."""
+
+    @pytest.mark.parametrize("classes", [2, 3])
+    def test_kept_from_the_second_time_on(self, rng, classes):
+        block, frame, theta = _rows(rng, 300, 5, classes, weighted=True)
+        theta = theta[:1]
+        kernel = NumbaKernel(loss_for(classes), frame)
+        first = kernel.value_gradient(block, theta)
+        assert kernel.last_layout is None
+        kernel.value_gradient(block, theta)
+        kept = kernel.last_layout
+        assert kept is not None
+        assert kept.block is block
+        again = kernel.value_gradient(block, theta)
+        kernel.curvature_product(block, theta, theta)
+        assert kernel.last_layout is kept
+        assert torch.equal(first.gradient, again.gradient)
+        assert torch.equal(first.loss, again.loss)
+
+    def test_not_of_blocks_that_pass_by(self, rng):
+        """Nothing of a file's blocks is held beyond their sums."""
+        block, frame, theta = _rows(rng, 300, 5, 2)
+        kernel = NumbaKernel(loss_for(2), frame)
+        for _ in range(2):
+            for piece in block.cut(100):
+                kernel.value_gradient(piece, theta)
+                assert kernel.last_layout is None
+
+    def test_another_lane_is_another_target(self, rng):
+        block, frame, theta = _rows(rng, 300, 5, 2)
+        target = torch.stack([block.target, 1 - block.target], 1)
+        kernel, both = NumbaKernel(loss_for(2), frame), Block(target, dense=block.dense)
+        lanes = [torch.tensor([0]), torch.tensor([1])]
+        seen = [kernel.value_gradient(both, theta[:1], lane).gradient for lane in lanes * 3]
+        for i, lane in enumerate(lanes * 3):
+            alone = NumbaKernel(loss_for(2), frame).value_gradient(both, theta[:1], lane).gradient
+            assert torch.equal(seen[i], alone)
+        assert not torch.equal(seen[0], seen[1])
+
+    def test_another_number_of_threads_divides_anew(self, rng):
+        block, frame, theta = _rows(rng, 300, 5, 2)
+        kernel, before = NumbaKernel(loss_for(2), frame), torch.get_num_threads()
+        for _ in range(3):
+            kernel.value_gradient(block, theta)
+        try:
+            torch.set_num_threads(before + 1)
+            kept = kernel.last_layout
+            kernel.value_gradient(block, theta)
+            assert kernel.last_layout is not kept
+        finally:
+            torch.set_num_threads(before)
