@@ -6,12 +6,58 @@ always contains the smaller one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from torchlogit.threads import in_ranges
+
+_GOLDEN = 0x9E3779B97F4A7C15
+# Shifts and factors of the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+# Rows hashed at a time: on a CPU their numbers stay in the cache, on a device they are worth the calls. No array of all
+# rows is held.
+_PIECE, _DEVICE_PIECE = 65_536, 8_388_608
+# Elements that a row's hash goes through.
+_WORK = 16.0
+
+
+def _mix(state: Any, shifted: Callable[[Any, int], Any], number: Callable[[int], Any]) -> Any:
+    """The finaliser, in place: of an array, or of a tensor."""
+    for shift, factor in _ROUNDS:
+        state ^= shifted(state, shift)
+        if factor != 1:
+            state *= number(factor)
+    return state
+
+
+def _key(seed: int, file: int) -> int:
+    state = np.array([seed % 2**64], dtype=np.uint64)
+    for step in (_GOLDEN, (file + 1) * _GOLDEN % 2**64):
+        state = _mix(state + np.uint64(step), _shifted, np.uint64)
+    return int(state[0])
+
+
+def _shifted(state: NDArray[np.uint64], by: int) -> NDArray[np.uint64]:
+    return state >> np.uint64(by)
+
+
+def _hashes(key: int, start: int, stop: int) -> NDArray[np.uint64]:
+    """Of some rows: whole numbers of 53 bits."""
+    room = np.empty(stop - start, dtype=np.uint64)
+
+    def shifted(state: NDArray[np.uint64], by: int) -> NDArray[np.uint64]:
+        return np.right_shift(state, np.uint64(by), out=room)
+
+    state = np.arange(start + 1, stop + 1, dtype=np.uint64)
+    state *= np.uint64(_GOLDEN)
+    state += np.uint64(key)
+    return shifted(_mix(state, shifted, np.uint64), 11)
 
 
 def _signed(number: int) -> int:
@@ -19,35 +65,23 @@ def _signed(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
-_GOLDEN = 0x9E3779B97F4A7C15
-# Shifts and factors of the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-_ROUNDS = ((30, _signed(0xBF58476D1CE4E5B9)), (27, _signed(0x94D049BB133111EB)), (31, 1))
-# Rows hashed at a time: on a CPU their numbers stay in the cache, on a device they are worth the calls. No array of all
-# rows is held.
-_PIECE, _DEVICE_PIECE = 65_536, 8_388_608
+def _device_hashes(key: int, start: int, stop: int, device: torch.device) -> Tensor:
+    """The same on a device."""
+    room = torch.empty(stop - start, dtype=torch.int64, device=device)
 
+    def shifted(state: Tensor, by: int) -> Tensor:
+        return torch.bitwise_right_shift(state, by, out=room).bitwise_and_(2 ** (64 - by) - 1)
 
-def _mix(state: Tensor) -> Tensor:
-    """The finaliser, in place."""
-    room = torch.empty_like(state)
-    for shift, factor in _ROUNDS:
-        state.bitwise_xor_(_shifted(state, shift, room))
-        if factor != 1:
-            state.mul_(factor)
-    return state
-
-
-def _shifted(state: Tensor, by: int, out: Tensor) -> Tensor:
-    """To the right, zeros coming in."""
-    return torch.bitwise_right_shift(state, by, out=out).bitwise_and_(2 ** (64 - by) - 1)
-
-
-def _uniforms(seed: int, file: int, start: int, stop: int, device: torch.device | str) -> Tensor:
-    key = _mix(torch.tensor([_signed(seed + _GOLDEN)]))
-    key = _mix(key.add_(_signed((file + 1) * _GOLDEN)))
     state = torch.arange(start + 1, stop + 1, device=device)
-    state = _mix(state.mul_(_signed(_GOLDEN)).add_(int(key)))
-    return _shifted(state, 11, state).to(torch.float64).mul_(2.0**-53)
+    state.mul_(_signed(_GOLDEN)).add_(_signed(key))
+    return shifted(_mix(state, shifted, _signed), 11)
+
+
+def _chosen_on(device: torch.device, key: int, start: int, stop: int, below: int) -> tuple[Tensor, Tensor]:
+    """Which rows of a range have a smaller hash, counted from its first, and their hashes as fractions."""
+    piece = _device_hashes(key, start, stop, device)
+    index = (piece < below).nonzero()[:, 0]
+    return index, piece[index].to(torch.float64) * 2.0**-53
 
 
 def row_uniforms(seed: int, file: int, start: int, stop: int) -> NDArray[np.float64]:
@@ -72,8 +106,7 @@ def row_uniforms(seed: int, file: int, start: int, stop: int) -> NDArray[np.floa
     >>> 0.2 < float((whole < 0.25).mean()) < 0.3
     True
     """
-    found: NDArray[np.float64] = _uniforms(seed, file, start, stop, "cpu").numpy()
-    return found
+    return _hashes(_key(seed, file), start, stop).astype(np.float64) * 2.0**-53
 
 
 def sampled_rows(
@@ -110,15 +143,28 @@ def sampled_rows(
     >>> bool((index[inner] == sampled_rows(0, 0, 0, 1000, 0.25)[0]).all())
     True
     """
-    step = _PIECE if torch.device(device).type == "cpu" else _DEVICE_PIECE
-    found, hashes = [], []
-    for first in range(0, max(rows, 1), step):
-        last = min(first + step, rows)
-        piece = _uniforms(seed, file, start + first, start + last, device) if known is None else known[first:last]
-        index = (piece < fraction).nonzero()[:, 0]
-        found.append(index + first)
-        hashes.append(piece[index])
-    return torch.cat(found), torch.cat(hashes)
+    key, device = _key(seed, file), torch.device(device)
+    below = math.ceil(fraction * 2**53)  # of whole numbers: those that are chosen become fractions, not all
+    chosen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def choose(first: int, last: int) -> None:
+        for a in range(first, last, _PIECE):
+            piece = _hashes(key, start + a, start + min(a + _PIECE, last))
+            index = np.flatnonzero(piece < below)
+            chosen[a] = torch.from_numpy(index + a), torch.from_numpy(piece[index] * 2.0**-53)
+
+    if known is not None:
+        index = (known < fraction).nonzero()[:, 0]
+        return index, known[index]
+    if device.type == "cpu":
+        in_ranges(rows, choose, _WORK * rows)
+    else:
+        for a in range(0, rows, _DEVICE_PIECE):
+            chosen[a] = _chosen_on(device, key, start + a, start + min(a + _DEVICE_PIECE, rows), below)
+            chosen[a][0].add_(a)
+    none = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, dtype=torch.float64, device=device)
+    parts = [chosen[a] for a in sorted(chosen)] or [none]
+    return torch.cat([index for index, _ in parts]), torch.cat([hashes for _, hashes in parts])
 
 
 def file_uniforms(seed: int, counts: Sequence[int]) -> NDArray[np.float64]:

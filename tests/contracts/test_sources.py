@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from contracts.sources import SOURCES, make_table
+from torchlogit import sampling
 from torchlogit.kernels import ReferenceKernel, TorchKernel
 from torchlogit.losses import Binomial
 from torchlogit.problem import Block, Frame
@@ -142,6 +143,17 @@ class TestRowUniforms:
             key = mix((mix((seed + golden) % 2**64) + (file + 1) * golden) % 2**64)
             expected = [(mix((key + (row + 1) * golden) % 2**64) >> 11) / 2**53 for row in range(start, start + 50)]
             assert row_uniforms(seed, file, start, start + 50).tolist() == expected
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+    def test_a_device_draws_the_same_rows(self, fraction):
+        """As whole numbers with a sign, which is what it has; here the CPU stands in for it."""
+        index, hashes = sampling.sampled_rows(-5, 3, 2**33, 5000, fraction)
+        below, key = int(np.ceil(fraction * 2**53)), sampling._key(-5, 3)
+        there = sampling._chosen_on(torch.device("cpu"), key, 2**33, 2**33 + 5000, below)
+        assert torch.equal(there[0], index)
+        assert torch.equal(there[1], hashes)
+        assert hashes.dtype == torch.float64
+        assert len(index) == (row_uniforms(-5, 3, 2**33, 2**33 + 5000) < fraction).sum()
 
     def test_any_cut_gives_the_same_numbers(self):
         whole = row_uniforms(7, 3, 0, 1000)
