@@ -1,12 +1,17 @@
-"""What a sweep does beside its sums: pieces and threads of second derivatives, and layouts that are kept."""
+"""What a sweep does beside its sums: pieces and threads of second derivatives, layouts that are kept, first calls."""
 
 from __future__ import annotations
+
+import io
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from torchlogit.kernels import NumbaKernel, TorchKernel, symmetric, torch_device
+from torchlogit.encode import plain_numbers
+from torchlogit.kernels import NumbaKernel, TorchKernel, first_use, symmetric, torch_device
 from torchlogit.losses import loss_for
 from torchlogit.problem import Block, Frame
 
@@ -109,3 +114,37 @@ class TestLayouts:
             assert kernel.last_layout is not kept
         finally:
             torch.set_num_threads(before)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class TestFirstCalls:
+    """A word where compilation takes its time, once, and only where someone reads it."""
+
+    @pytest.mark.parametrize(("stream", "told"), [(_Terminal, True), (io.StringIO, False)])
+    def test_announced(self, monkeypatch, stream, told):
+        calls, written = [], stream()
+        monkeypatch.setattr(first_use, "_PATIENCE", 0.0)
+        monkeypatch.setattr(sys, "stderr", written)
+
+        def loop(number):
+            calls.append(number)
+            until = time.monotonic() + 30.0  # as long as it takes to be told of, which is at once
+            while told and not written.getvalue() and time.monotonic() < until:
+                time.sleep(0.001)
+
+        for number in (1, 2):
+            first_use.make_ready(loop, ("d",), (number,))
+        assert calls == [1]
+        assert written.getvalue().count("compiling its loops") == told
+
+    def test_of_columns_too(self, rng, monkeypatch):
+        seen = []
+        monkeypatch.setattr(first_use, "make_ready", lambda loop, types, arguments: seen.append((types, arguments[2])))
+        values, whole = [rng.normal(size=50) for _ in range(2)], np.empty((50, 2))
+        assert plain_numbers._compiled(values, np.arange(50), np.zeros(2), np.ones(2), whole)
+        assert [(types, len(rows)) for types, rows in seen] == [(("d",), 0)]
+        np.testing.assert_array_equal(whole, np.stack(values, 1))

@@ -96,10 +96,12 @@ def _compiled(
     scale: NDArray[np.float64],
     whole: NDArray[np.float64],
 ) -> bool:
+    from torchlogit.kernels.first_use import make_ready
     from torchlogit.kernels.numba_columns import standardise
 
     values = [np.ascontiguousarray(own) for own in values]
     addresses = np.array([own.ctypes.data for own in values], dtype=np.int64)
+    make_ready(standardise, (values[0].dtype.char,), (addresses, values[0], rows[:0], mean, scale, whole))
     return bool(standardise(addresses, values[0], rows, mean, scale, whole))
 
 

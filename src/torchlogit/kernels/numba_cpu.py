@@ -10,12 +10,9 @@ are added in order: the same bits for the same number of threads, and nothing th
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.kernels.first_use import make_ready
 from torchlogit.kernels.torch_device import TorchKernel, added_up
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
@@ -50,7 +48,6 @@ _LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
 
 FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
 _DENSE = (*FLOATS, torch.int8)  # the latter are rows that `quantised` made
-_ready: set[tuple[Any, ...]] = set()  # loops, and types of their rows, that this process has compiled or loaded
 
 
 class NumbaKernel(TorchKernel):
@@ -498,38 +495,6 @@ def _shares(rows: int, elements: int) -> list[int]:
     """Where each thread's rows begin and end."""
     threads = max(1, min(workers(), elements // _ELEMENTS_PER_THREAD, rows))
     return [rows * t // threads for t in range(threads + 1)]
-
-
-# -- compilation ------------------------------------------------------------------------------------------
-
-
-def make_ready(loop: Callable[..., Any], types: tuple[str, ...], arguments: tuple[Any, ...]) -> None:
-    """Compile the loop, or load what an earlier process has compiled, by a call over no rows.
-
-    ``types`` are those of the arguments that are not always the same.
-    """
-    key = (loop, *types)
-    if key in _ready:
-        return
-    with _announced():
-        loop(*arguments)
-    _ready.add(key)
-
-
-@contextmanager
-def _announced() -> Iterator[None]:
-    """A word on stderr if someone is watching it and this takes more than two seconds."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    words = "torchlogit: compiling its loops for this machine; this happens once.\n"
-    timer = Timer(2.0, lambda: sys.stderr.write(words))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 # -- small things -----------------------------------------------------------------------------------------------------

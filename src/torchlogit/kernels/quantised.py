@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchlogit.kernels.numba_cpu import NumbaKernel, make_ready
+from torchlogit.kernels.first_use import make_ready
+from torchlogit.kernels.numba_cpu import NumbaKernel
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.threads import in_ranges
