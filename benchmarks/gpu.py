@@ -24,6 +24,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from report import RESULTS, append, machine, results_so_far
@@ -334,15 +335,12 @@ def fewer_classes(device: Any, options: argparse.Namespace) -> list[str]:
         (20_000, 512, 100, torch.float64),
     ):
         X, y = classes(max(1000, int(rows * options.scale)), columns, number, device)
-        X, seconds = X.to(dtype), []
-        for _ in range(4):  # the first is what a device does on first use
-            start = settled(device)
-            model = LogisticRegression(C=options.C, tol=options.tol).fit(X, y)
-            seconds.append(settled(device) - start)
+        X, model = X.to(dtype), LogisticRegression(C=options.C, tol=options.tol)
+        seconds = median_seconds(device, partial(model.fit, X, y), 3)
         _, _, slope = judged(X, y, options.C, model.coef_, model.intercept_)
         found.append(
             f"| {X.shape[0]:,} x {columns} {str(dtype).removeprefix('torch.')}, {number} | "
-            f"{statistics.median(seconds[1:]):.3f} | {model.trace_[-1]['passes']:.1f} | {int(model.n_iter_[0])} "
+            f"{seconds:.3f} | {model.trace_[-1]['passes']:.1f} | {int(model.n_iter_[0])} "
             f"| {'yes' if model.converged_ else 'NO'} | {slope:.1e} |"
         )
     return found

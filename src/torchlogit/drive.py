@@ -89,9 +89,9 @@ class _Figures:
 class Run:
     """A fit in progress: what `iterate` fills in. ``state`` is the last one, whatever interrupts the loop.
 
-    With ``sampled`` it only finds a start: a small gradient is all that is asked for, and a lane whose margins are all
-    positive stops, because more steps would only lead further away, but nothing is concluded about separation, and no
-    time is spent on it.
+    With ``sampled`` it only finds a start: a small gradient, and little left of the objective, are all that is asked
+    for, and a lane whose margins are all positive stops, because more steps would only lead further away, but nothing
+    is concluded about separation, and no time is spent on it.
     """
 
     objective: Objective

@@ -21,9 +21,8 @@ from torchlogit.tensors import tensor_view
 
 # Labels that are counted and not sorted: from so short a range, and with so many rows for each number in it.
 _LONGEST_RANGE, _ROWS_PER_LABEL = 4096, 4
-# Types of labels that torch counts, and those that it counts unsigned ones as, by their bytes.
+# Types of labels that torch counts; unsigned ones are made signed.
 _COUNTED = tuple(np.dtype(name) for name in ("?", "i1", "i2", "i4", "i8", "f4", "f8"))
-_SIGNED = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 # Kinds of labels that are what they seem: numbers, booleans and texts.
 _PLAIN_LABELS = "biufUS"
 
@@ -164,9 +163,8 @@ def at_least_two(classes: NDArray[Any]) -> NDArray[Any]:
 
 def _counted_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
     """`_few_codes` of an array."""
-    values = labels
-    if labels.dtype.kind == "u" and int(labels.max(initial=0)) < 2**63:
-        values = labels.astype(_SIGNED[labels.dtype.itemsize])
+    signed = labels.dtype.kind == "u" and int(labels.max(initial=0)) < 2**63
+    values = labels.astype(np.int64) if signed else labels
     found = _few_codes(tensor_view(values)) if values.dtype in _COUNTED else None
     return None if found is None else (found[0].astype(labels.dtype), found[1].numpy())
 

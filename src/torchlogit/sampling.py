@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,15 @@ def _device_hashes(key: int, start: int, stop: int, device: torch.device) -> Ten
     return shifted(_mix(state, shifted, _signed), 11)
 
 
-def _chosen_on(device: torch.device, key: int, start: int, stop: int, below: int) -> tuple[Tensor, Tensor]:
+def _chosen(key: int, start: int, stop: int, below: int) -> tuple[Tensor, Tensor]:
     """Which rows of a range have a smaller hash, counted from its first, and their hashes as fractions."""
+    piece = _hashes(key, start, stop)
+    index = np.flatnonzero(piece < below)
+    return torch.from_numpy(index), torch.from_numpy(piece[index] * 2.0**-53)
+
+
+def _chosen_on(device: torch.device, key: int, start: int, stop: int, below: int) -> tuple[Tensor, Tensor]:
+    """The same on a device."""
     piece = _device_hashes(key, start, stop, device)
     index = (piece < below).nonzero()[:, 0]
     return index, piece[index].to(torch.float64) * 2.0**-53
@@ -143,28 +151,26 @@ def sampled_rows(
     >>> bool((index[inner] == sampled_rows(0, 0, 0, 1000, 0.25)[0]).all())
     True
     """
-    key, device = _key(seed, file), torch.device(device)
-    below = math.ceil(fraction * 2**53)  # of whole numbers: those that are chosen become fractions, not all
-    chosen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def choose(first: int, last: int) -> None:
-        for a in range(first, last, _PIECE):
-            piece = _hashes(key, start + a, start + min(a + _PIECE, last))
-            index = np.flatnonzero(piece < below)
-            chosen[a] = torch.from_numpy(index + a), torch.from_numpy(piece[index] * 2.0**-53)
-
     if known is not None:
         index = (known < fraction).nonzero()[:, 0]
         return index, known[index]
-    if device.type == "cpu":
-        in_ranges(rows, choose, _WORK * rows)
+    key, device = _key(seed, file), torch.device(device)
+    below = math.ceil(fraction * 2**53)  # of whole numbers: those that are chosen become fractions, not all
+    here = device.type == "cpu"
+    step, choose = (_PIECE, _chosen) if here else (_DEVICE_PIECE, partial(_chosen_on, device))
+    parts: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def fill(first: int, last: int) -> None:
+        for a in range(first, max(last, 1), step):  # of no rows an empty part
+            index, hashes = choose(key, start + a, start + min(a + step, last), below)
+            parts[a] = index + a, hashes
+
+    if here:
+        in_ranges(rows, fill, _WORK * rows)
     else:
-        for a in range(0, rows, _DEVICE_PIECE):
-            chosen[a] = _chosen_on(device, key, start + a, start + min(a + _DEVICE_PIECE, rows), below)
-            chosen[a][0].add_(a)
-    none = torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, dtype=torch.float64, device=device)
-    parts = [chosen[a] for a in sorted(chosen)] or [none]
-    return torch.cat([index for index, _ in parts]), torch.cat([hashes for _, hashes in parts])
+        fill(0, rows)
+    index, hashes = (torch.cat([parts[a][i] for a in sorted(parts)]) for i in range(2))
+    return index, hashes
 
 
 def file_uniforms(seed: int, counts: Sequence[int]) -> NDArray[np.float64]:

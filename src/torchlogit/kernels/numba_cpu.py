@@ -4,8 +4,9 @@ Numba itself is imported when the first block is swept, and never for small prob
 BLAS does well (matrices of products, dense rows times many outputs) and other devices are left to the torch kernel.
 
 There is no threading layer of Numba's: with ``parallel=True`` a later ``fork`` kills the child (OpenMP), and joblib's
-threads abort (workqueue). Python threads live for one sweep, run fixed ranges of rows without the GIL, and their sums
-are added in order: the same bits for the same number of threads, and nothing that a fork could leave half-made.
+threads abort (workqueue). Python threads live for a step of a fit at most, run fixed ranges of rows without the GIL,
+and their sums are added in order: the same bits for the same number of threads, and nothing that a fork could leave
+half-made.
 """
 
 from __future__ import annotations

@@ -164,13 +164,18 @@ class TritonKernel(TorchKernel):
 
     def _takes(self, block: Block, theta: Tensor) -> bool:
         """Whether these rows can be swept."""
-        if block.dense is None or block.sparse is not None or block.codes is not None:
-            return False
-        if block.dense.dtype not in _FLOATS or not 0 < block.rows <= MOST_ROWS or not block.dense.shape[1]:
+        if block.sparse is not None or block.codes is not None:
             return False
         if self.loss.outputs != 1 or theta.shape[0] > MOST_POINTS or not self._moderate:
             return False
-        return installed() and (block.device.type == "cuda" or _interpreted(block.device))
+        return _within_reach(block.dense)
+
+
+def _within_reach(dense: Tensor | None) -> bool:
+    """Whether loops can read these rows."""
+    if dense is None or dense.dtype not in _FLOATS or not 0 < dense.shape[0] <= MOST_ROWS or not dense.shape[1]:
+        return False
+    return installed() and (dense.device.type == "cuda" or _interpreted(dense.device))
 
 
 def _interpreted(device: torch.device) -> bool:
@@ -296,11 +301,7 @@ def _vector(dense: Tensor) -> int:
 def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     """Sums over dense columns as `numba_cpu.dense_moments` finds them, or None where the loops do not apply."""
     x, weight = block.dense, block.weight
-    if x is None or x.dtype not in _FLOATS or not 0 < block.rows <= MOST_ROWS or not x.shape[1]:
-        return None
-    if not installed() or not (x.is_cuda or _interpreted(x.device)):
-        return None
-    if weight is not None and weight.reshape(block.rows, -1).shape[1] > 1:
+    if x is None or not _within_reach(x) or (weight is not None and weight.reshape(block.rows, -1).shape[1] > 1):
         return None
     from torchlogit.kernels.triton_rows import column_moments
 

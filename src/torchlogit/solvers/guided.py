@@ -66,8 +66,8 @@ class Guided:
     patience : int, default=2
         Slow steps in a row after which the last resort takes over.
     starting : bool, default=False
-        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there, and the products may
-        end before.
+        Whether no certificate is asked for: once the gradient is below ``tol``, no products are spent on a direction,
+        and they may end before.
     """
 
     preconditioner: Preconditioner

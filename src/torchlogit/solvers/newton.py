@@ -95,7 +95,7 @@ class Newton:
     guide : Objective, optional
         The same problem over shorter rows, for products that need few digits.
     starting : bool, default=False
-        Whether a gradient below ``tol`` is all that is asked for: no direction is sought there.
+        Whether no certificate is asked for: once the gradient is below ``tol``, no products are spent on a direction.
     """
 
     preconditioner: Preconditioner
