@@ -20,9 +20,10 @@ from torchlogit.rows import LazyRows, RowBatch
 from torchlogit.sources import MemorySource, StreamSource
 from torchlogit.sources.streaming import RowState
 from torchlogit.table import Table
-from torchlogit.tensors import placeholder, sparse_rows, tensor_view
+from torchlogit.tensors import check_sparse, placeholder, sparse_rows, tensor_view
 
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+_PLAIN = (np.ndarray, scipy.sparse.csr_array, scipy.sparse.csr_matrix)
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _from_arrow(X: Any) -> Any:
 
 def numeric_array(estimator: Any, X: Any, *, reset: bool, none_is_fine: bool = False) -> Any:
     """A two-dimensional float array or CSR matrix, names and width checked; finite values are checked later."""
-    if type(X) is np.ndarray and X.ndim == 2 and X.dtype in _FLOATS and min(X.shape) > 0:
+    if type(X) in _PLAIN and X.ndim == 2 and X.dtype in _FLOATS and min(X.shape) > 0:
         # What is there to check of such an array takes a tenth of the time that finding out what it is takes.
         named = hasattr(estimator, "feature_names_in_")
         if reset:
@@ -241,6 +242,7 @@ def _tensor_block(tensor: Tensor) -> Block:
     target = placeholder(tensor.shape[0], tensor.device)
     if tensor.layout == torch.sparse_csr:
         rows = SparseRows(tensor.crow_indices(), tensor.col_indices(), tensor.values(), tensor.shape[1])
+        check_sparse(rows.indptr.cpu().numpy(), rows.indices.cpu().numpy(), rows.columns)
         return Block(target, sparse=rows)
     return Block(target, dense=tensor)
 

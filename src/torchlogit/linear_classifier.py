@@ -17,6 +17,7 @@ from torchlogit.inputs import dense_tensor, is_tensor, numeric_array
 from torchlogit.nn import LogisticModule
 from torchlogit.prediction import (
     Solution,
+    array_probabilities,
     likeliest,
     linear_predictor,
     log_probabilities,
@@ -153,6 +154,13 @@ class LinearClassifier(SparseCoefMixin, ClassifierMixin, BaseEstimator):
         ndarray or Tensor of shape (n, n_classes)
             Columns in the order of ``classes_``.
         """
+        if not (is_tensor(X) or isinstance(X, LazyRows)):
+            check_is_fitted(self)
+            array = numeric_array(self, X, reset=False)
+            offsets = self._offsets(offset, array.shape[0])
+            found = array_probabilities(self._current_solution(), array, offsets)
+            if found is not None:
+                return _cast(found, array.dtype)
         eta, dtype = self._eta(X, offset)
         return _cast(tensor_probabilities(eta) if is_tensor(eta) else probabilities(eta), dtype)
 

@@ -8,6 +8,7 @@ took 0.035 s against OpenBLAS's 0.039 s). SciPy's sparse product walks row by ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchlogit.kernels.numba_cpu import sparse_product
+from torchlogit.tensors import check_columns, check_row_ends
 from torchlogit.threads import in_ranges
 
 _CHUNK_ELEMENTS = 262_144
@@ -59,29 +62,76 @@ class Solution:
 def linear_predictor(solution: Solution, X: Any) -> NDArray[np.float64]:
     """``(n, K)`` float64 for a dense array or CSR matrix."""
     eta = np.empty((X.shape[0], solution.outputs))
+    fill = _predictors(solution, X)
+    in_ranges(X.shape[0], lambda start, stop: fill(start, stop, eta[start:stop]), _work(solution, X))
+    return eta
+
+
+def array_probabilities(
+    solution: Solution, X: Any, offset: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """`probabilities` of `linear_predictor` plus the offset ``(n, K)``; None where one of these is not finite."""
+    rows, outputs = X.shape[0], solution.outputs
+    result = np.empty((rows, max(outputs, 2)))
+    fill, finite = _predictors(solution, X), []
+
+    def fill_chunks(start: int, stop: int) -> None:
+        room = np.empty((min(stop - start, _CACHED_ROWS), outputs))
+        for here in range(start, stop, _CACHED_ROWS):
+            there = min(here + _CACHED_ROWS, stop)
+            eta = room[: there - here]
+            fill(here, there, eta)
+            if offset is not None:
+                eta += offset[here:there]
+            finite.append(bool(np.isfinite(eta).all()))
+            if finite[-1]:
+                _fill_probabilities(eta, result[here:there])
+
+    in_ranges(rows, fill_chunks, _work(solution, X) + rows * outputs * _EXPONENTIALS)
+    return result if all(finite) else None
+
+
+def _work(solution: Solution, X: Any) -> float:
+    """Products of a prediction."""
+    stored = X.nnz if scipy.sparse.issparse(X) else X.shape[0] * X.shape[1]
+    return float(stored * solution.outputs)
+
+
+def _predictors(solution: Solution, X: Any) -> Callable[[int, int, NDArray[np.float64]], None]:
+    """A function that writes linear predictors of rows start to stop ``(stop - start, K)``."""
     if scipy.sparse.issparse(X):
         coef = np.ascontiguousarray(solution.coef.T)
 
-        def fill(start: int, stop: int) -> None:
-            eta[start:stop] = _rows_of(X, start, stop) @ coef
-            eta[start:stop] += solution.intercept
+        def fill_sparse(start: int, stop: int, out: NDArray[np.float64]) -> None:
+            out[:] = _product(X, start, stop, coef)
+            out += solution.intercept
 
-        in_ranges(X.shape[0], fill, float(X.nnz * solution.outputs))
-        return eta
+        return fill_sparse
     step = max(1, _CHUNK_ELEMENTS // max(X.shape[1], 1))
 
-    def fill_dense(start: int, stop: int) -> None:
+    def fill_dense(start: int, stop: int, out: NDArray[np.float64]) -> None:
         for here in range(start, stop, step):
-            chunk = slice(here, min(here + step, stop))
-            rows = np.ascontiguousarray(X[chunk], dtype=np.float64)
+            there = min(here + step, stop)
+            rows = np.ascontiguousarray(X[here:there], dtype=np.float64)
             if solution.centre is not None:
                 rows = rows - solution.centre
             for k in range(solution.outputs):
-                np.einsum("ij,j->i", rows, solution.coef[k], out=eta[chunk, k])
-        eta[start:stop] += solution.base()
+                np.einsum("ij,j->i", rows, solution.coef[k], out=out[here - start : there - start, k])
+        out += solution.base()
 
-    in_ranges(X.shape[0], fill_dense, float(X.shape[0] * X.shape[1] * solution.outputs))
-    return eta
+    return fill_dense
+
+
+def _product(X: Any, start: int, stop: int, coef: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(stop - start, K)``: some rows of a CSR matrix times coefficients ``(p, K)``."""
+    indptr = X.indptr[start : stop + 1]
+    check_row_ends(indptr, X.indices.size, start)
+    if coef.shape[1] == 1:
+        eta = sparse_product(indptr, X.indices, X.data, coef[:, 0])
+        if eta is not None:
+            return eta[:, None]
+    check_columns(indptr, X.indices, X.shape[1], start)
+    return np.asarray(_rows_of(X, start, stop) @ coef)
 
 
 def _rows_of(X: Any, start: int, stop: int) -> Any:
@@ -122,23 +172,27 @@ def probabilities(eta: NDArray[np.float64]) -> NDArray[np.float64]:
     result = np.empty((rows, max(outputs, 2)))
 
     def fill(start: int, stop: int) -> None:
-        if outputs > 1:
-            result[start:stop] = scipy.special.softmax(eta[start:stop], axis=1)
-            return
         for here in range(start, stop, _CACHED_ROWS):
             chunk = slice(here, min(here + _CACHED_ROWS, stop))
-            # One exponential for both classes: the larger probability is 1 / (1 + t), the smaller t / (1 + t).
-            logit = np.ascontiguousarray(eta[chunk, 0])
-            tail = np.abs(logit)
-            np.exp(np.negative(tail, out=tail), out=tail)
-            larger = 1 / (1 + tail)
-            smaller = np.multiply(tail, larger, out=tail)
-            positive = logit > 0
-            result[chunk, 0] = np.where(positive, smaller, larger)
-            result[chunk, 1] = np.where(positive, larger, smaller)
+            _fill_probabilities(eta[chunk], result[chunk])
 
     in_ranges(rows, fill, float(rows * outputs * _EXPONENTIALS))
     return result
+
+
+def _fill_probabilities(eta: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    if eta.shape[1] > 1:
+        out[:] = scipy.special.softmax(eta, axis=1)
+        return
+    # With t = exp(-|logit|) the larger probability is 1 / (1 + t), the smaller t / (1 + t): one factor is t, the other
+    # exactly one. Choosing between two arrays would take three times as long as a second exponential.
+    logit = np.ascontiguousarray(eta[:, 0])
+    negative, positive = np.minimum(-logit, 0.0), np.minimum(logit, 0.0)
+    np.exp(negative, out=negative)
+    np.exp(positive, out=positive)
+    share = 1 / (negative + positive)
+    np.multiply(negative, share, out=out[:, 0])
+    np.multiply(positive, share, out=out[:, 1])
 
 
 def likeliest(eta: NDArray[np.float64]) -> NDArray[np.int64]:

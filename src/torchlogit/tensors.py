@@ -24,8 +24,55 @@ def tensor_view(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array)
 
 
+def check_sparse(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> None:
+    """Compressed rows must point to what is there: compiled loops, SciPy's too, would read elsewhere.
+
+    Parameters
+    ----------
+    indptr : ndarray of shape (n + 1,)
+        Where each row's entries begin; the next one's is where they end.
+    indices : ndarray of shape (nnz,)
+    columns : int
+        Columns that there are.
+
+    Raises
+    ------
+    ValueError
+        With the row and what is wrong in it.
+    """
+    check_row_ends(indptr, indices.size)
+    check_columns(indptr, indices, columns)
+
+
+def check_row_ends(indptr: NDArray[Any], stored: int, first: int = 0) -> None:
+    """The half of `check_sparse` that is about ``indptr``, of rows from ``first`` on."""
+    falls = indptr[1:] < indptr[:-1]
+    if not falls.any() and indptr[0] >= 0 and indptr[-1] <= stored:
+        return
+    row = int(falls.argmax()) if falls.any() else 0 if indptr[0] < 0 else indptr.size - 2
+    raise ValueError(
+        f"a sparse X does not say where its rows are: indptr goes from {indptr[row]} to {indptr[row + 1]} for row "
+        f"{first + row}, with {stored} entries stored; X.check_format() helps to find out why"
+    )
+
+
+def check_columns(indptr: NDArray[Any], indices: NDArray[Any], columns: int, first: int = 0) -> None:
+    """The other half, about ``indices``, which takes as long as reading them."""
+    stored = indices[indptr[0] : indptr[-1]]
+    # Negative numbers are large ones without a sign.
+    if not stored.size or int(stored.view(f"u{stored.itemsize}").max()) < columns:
+        return
+    place = int(((stored < 0) | (stored >= columns)).argmax())
+    row = int(np.searchsorted(indptr, place + int(indptr[0]), side="right")) - 1
+    raise ValueError(
+        f"row {first + row} of a sparse X stores a value for column {stored[place]}, but its columns are 0 to "
+        f"{columns - 1}; X.check_format() helps to find out why"
+    )
+
+
 def sparse_rows(matrix: Any) -> SparseRows:
     """A CSR matrix as tensors, each entry once."""
+    check_sparse(matrix.indptr, matrix.indices, matrix.shape[1])
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ _GRAM_OPERATIONS = 2e9
 # And those of a fit that all happens on the thread that began it.
 _LITTLE_OPERATIONS = 1e7
 _LARGEST_GRAM = 4_000
+# Ranges of rows for each thread.
+_RANGES = 4
 # Results for each thread that may wait for being added.
 _AHEAD = 4
 
@@ -129,7 +132,8 @@ def is_little(source: Source, outputs: int) -> bool:
 def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
     """Call ``fill(start, stop)`` for contiguous ranges of rows, on as many threads as torch may use.
 
-    ``fill`` should write to its own rows only: the result does not depend on the ranges then.
+    ``fill`` should write to its own rows only: the result does not depend on the ranges then. There are a few for each
+    thread, and whoever is free takes the next: threads are not equally fast.
 
     Parameters
     ----------
@@ -141,8 +145,18 @@ def in_ranges(rows: int, fill: Callable[[int, int], None], work: float) -> None:
     if work < 2 * _ELEMENTS or (count := min(workers(), int(work // _ELEMENTS), rows)) <= 1:
         fill(0, rows)
         return
-    edges = [rows * i // count for i in range(count + 1)]
-    at_once([partial(fill, start, stop) for start, stop in pairwise(edges)])
+    ranges = min(_RANGES * count, rows)
+    left = deque(pairwise(rows * i // ranges for i in range(ranges + 1)))
+
+    def fill_some() -> None:
+        while left:
+            try:
+                start, stop = left.popleft()
+            except IndexError:  # another thread has just taken the last
+                return
+            fill(start, stop)
+
+    at_once([fill_some] * count)
 
 
 def among_threads(numbers: Tensor, fill: Callable[[int, int], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchlogit.kernels.numba_math import REORDER, compiled
+from torchlogit.kernels.numba_math import REORDER, compiled, unsigned
 
 # Rows whose sums are added up by themselves before they join the total: fewer roundings than one by one.
 _ROWS = 256
@@ -88,13 +88,15 @@ def sparse_moments(
     for i in range(start, stop):
         w = weight[i] if weight.shape[0] else 1.0
         before = -1
-        for q in range(indptr[i], indptr[i + 1]):
-            j, v = indices[q], values[q]
-            rising = rising and j > before
-            before = j
+        for q in range(unsigned(indptr[i]), unsigned(indptr[i + 1])):
+            v = values[q]
+            rising = rising and indices[q] > before
+            before = indices[q]
+            j = unsigned(before)
             sums[j, 0] += w
             sums[j, 1] += w * v
             sums[j, 2] += w * (v * v)
-            sums[j, 3] = max(sums[j, 3], abs(v))
+            a = abs(v)
+            sums[j, 3] = a if a > sums[j, 3] else sums[j, 3]
             sums[j, 4] += 1.0
     return rising

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from torchlogit.kernels.numba_math import REORDER, compiled, sum_of
+from torchlogit.kernels.numba_math import REORDER, compiled, sum_of, unsigned
 from torchlogit.kernels.numba_vectors import gather_row, prefetch, scatter_row
 
 # Entries of a row whose values are made ready together.
 LINE = 256
+# Sparse rows whose columns are looked at together.
+_CHECKED = 256
 
 
 class Rows(NamedTuple):
@@ -145,7 +147,7 @@ def _sparse_line(
     """Entries a to b of row i, centred; squared, with duplicate entries of a column added up before."""
     if moved:
         for q in range(a, b):
-            line[q - a] = values[q] - shift[indices[q]]
+            line[q - a] = values[q] - shift[unsigned(indices[q])]
     else:
         for q in range(a, b):
             line[q - a] = values[q]
@@ -188,21 +190,36 @@ def _code_line(codes: Any, first: Any, i: int, columns: Any) -> int:
     return count
 
 
-@compiled()
-def _sparse_dots(indptr: Any, indices: Any, values: Any, start: int, n: int, vector: Any, eta: Any) -> None:
-    """Four sums, since each waits for its last addition."""
-    for k in range(n):
-        a, b = indptr[start + k], indptr[start + k + 1]
-        t, u, v, w = 0.0, 0.0, 0.0, 0.0
-        whole = b - (b - a) % 4
-        for q in range(a, whole, 4):
-            t += values[q] * vector[indices[q]]
-            u += values[q + 1] * vector[indices[q + 1]]
-            v += values[q + 2] * vector[indices[q + 2]]
-            w += values[q + 3] * vector[indices[q + 3]]
-        for q in range(whole, b):
-            t += values[q] * vector[indices[q]]
-        eta[k] += (t + u) + (v + w)
+@compiled(contract=False)
+def sparse_dots(indptr: Any, indices: Any, values: Any, start: int, stop: int, vector: Any, eta: Any) -> None:
+    """Add the products of rows start to stop to ``eta (stop - start,)``, one entry after the other as SciPy does.
+
+    Several sums a row, so that none waits for its last addition, are no faster where coefficients outgrow the first
+    cache, and slower in short rows.
+    """
+    for k in range(stop - start):
+        total = 0.0
+        for q in range(unsigned(indptr[start + k]), unsigned(indptr[start + k + 1])):
+            total += values[q] * vector[unsigned(indices[q])]
+        eta[k] += total
+
+
+@compiled(kept=True, contract=False)
+def checked_dots(indptr: Any, indices: Any, values: Any, start: int, stop: int, vector: Any, eta: Any) -> bool:
+    """The same unless an entry is in no column: entries are looked at while the cache holds them (a tenth more time).
+
+    ``indices`` are unsigned.
+    """
+    kind, columns = indices.dtype.type, unsigned(vector.shape[0])
+    for a in range(start, stop, _CHECKED):
+        b = min(a + _CHECKED, stop)
+        most = kind(0)
+        for q in range(unsigned(indptr[a]), unsigned(indptr[b])):
+            most = max(most, indices[q])
+        if most >= columns:
+            return False
+        sparse_dots(indptr, indices, values, a, b, vector, eta[a - start :])
+    return True
 
 
 @compiled()
@@ -210,8 +227,9 @@ def _moved_dots(
     indptr: Any, indices: Any, values: Any, shift: Any, start: int, n: int, vector: Any, eta: Any
 ) -> None:
     for k in range(n):
-        for q in range(indptr[start + k], indptr[start + k + 1]):
-            eta[k] += (values[q] - shift[indices[q]]) * vector[indices[q]]
+        for q in range(unsigned(indptr[start + k]), unsigned(indptr[start + k + 1])):
+            column = unsigned(indices[q])
+            eta[k] += (values[q] - shift[column]) * vector[column]
 
 
 @compiled()
@@ -219,8 +237,8 @@ def _sparse_add(indptr: Any, indices: Any, values: Any, start: int, n: int, slop
     for k in range(n):
         factor = slope[k]
         if factor != 0:
-            for q in range(indptr[start + k], indptr[start + k + 1]):
-                total[indices[q]] += factor * values[q]
+            for q in range(unsigned(indptr[start + k]), unsigned(indptr[start + k + 1])):
+                total[unsigned(indices[q])] += factor * values[q]
 
 
 # In the functions below, parts of a tuple are taken out before the loops: each access counts a reference, which costs
@@ -245,11 +263,11 @@ def forward_one(rows: Rows, start: int, n: int, theta: Table, eta: Any) -> None:
         if moved:
             _moved_dots(indptr, indices, values, shift[dense:], start, n, vector[dense:], eta)
         else:
-            _sparse_dots(indptr, indices, values, start, n, vector[dense:], eta)
+            sparse_dots(indptr, indices, values, start, start + n, vector[dense:], eta)
     for c in range(codes.shape[1]):
         for k in range(n):
             if codes[start + k, c] >= 0:
-                eta[k] += vector[coded + first[c] + codes[start + k, c]]
+                eta[k] += vector[unsigned(coded + first[c] + codes[start + k, c])]
 
 
 @compiled()
@@ -381,11 +399,11 @@ def backward_one(
                 b = min(a + LINE, indptr[i + 1])
                 _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, squared, line)
                 for q in range(a, b):
-                    own[indices[q]] += factor * line[q - a]
+                    own[unsigned(indices[q])] += factor * line[q - a]
     for c in range(codes.shape[1]):
         for k in range(n):
             if codes[start + k, c] >= 0:
-                vector[coded + first[c] + codes[start + k, c]] += slope[k]
+                vector[unsigned(coded + first[c] + codes[start + k, c])] += slope[k]
 
 
 @compiled()
