@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,7 +154,7 @@ def iterate(run: Run, start: Tensor | None) -> Iterator[tuple[State, Record]]:
     state : State
         The state before its update; the last one is the result.
     record : dict
-        Its trace record (see `Trace`).
+        Its trace record (see `Trace`), of which `describe` adds what takes the most time.
     """
     objective, solver = run.objective, run.solver
     clock = _Clock(objective)
@@ -337,16 +337,11 @@ def _plain(objective: Objective, *figures: list[Any]) -> tuple[Any, ...]:
 
 def _record(objective: Objective, state: State, figures: _Figures, step: int, clock: _Clock) -> Record:
     read, total, rows, nbytes = clock.lap()
-    gradient = objective.coordinates.gradient_to_raw(state.gradient, state.lanes)
-    norm = torch.linalg.vector_norm(gradient, 2, (1, 2))
-    theta = None
-    if state.u.numel() <= _RECORDED_COEFFICIENTS * state.u.shape[0]:
-        (theta,) = _plain(objective, objective.coordinates.to_raw(state.u, state.lanes).tolist())
-    value, norms, kkt, excess = _plain(objective, figures.value, norm.tolist(), figures.kkt, figures.excess)
+    value, kkt, excess = _plain(objective, figures.value, figures.kkt, figures.excess)
     return {
         "step": step,
         "objective": value,
-        "gradient_norm": norms,
+        "gradient_norm": None,
         "kkt": kkt,
         "excess": excess,
         "step_length": 0.0,
@@ -355,5 +350,31 @@ def _record(objective: Objective, state: State, figures: _Figures, step: int, cl
         "rows_per_second": rows / read if read > 0 else 0.0,
         "bytes_per_second": nbytes / read if read > 0 else 0.0,
         "seconds": {"read": read, "total": total},
-        "theta": theta,
+        "theta": None,
     }
+
+
+def describe(objective: Objective, steps: Sequence[tuple[State, Record]]) -> None:
+    """Add to the records of steps what is in raw coefficients, of all of them at once."""
+    if not steps:
+        return
+    states = [state for state, _ in steps]
+    lanes = _joined([state.lanes for state in states])
+    gradient = objective.coordinates.gradient_to_raw(_joined([state.gradient for state in states]), lanes)
+    norms: list[float] = torch.linalg.vector_norm(gradient, 2, (1, 2)).tolist()
+    theta: list[Any] | None = None
+    if states[0].u[0].numel() <= _RECORDED_COEFFICIENTS:
+        theta = objective.coordinates.to_raw(_joined([state.u for state in states]), lanes).tolist()
+    end = 0
+    for state, record in steps:
+        here = slice(end, end := end + state.lanes.shape[0])
+        (record["gradient_norm"],) = _plain(objective, norms[here])
+        if theta is not None:
+            (record["theta"],) = _plain(objective, theta[here])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+__all__ = ["Outcome", "Run", "describe", "iterate"]

@@ -410,7 +410,9 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         try:
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
                 _watch_reads(fit, getattr(self, "_reads", None) or (lambda read: line.show(told_read(read))))
-                for _, record in fit.steps(alone=True):
+                if not (line.active or self.verbose or observer or (tasks is not None and tasks.watched)):
+                    fit.finish()
+                for _, record in fit.steps():
                     if line.active:
                         line.show(told(record))
                     if self.verbose:

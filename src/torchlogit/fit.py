@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlogit.drive import Outcome, Run, iterate
+from torchlogit.drive import Outcome, Run, describe, iterate
 from torchlogit.errors import InputError
 from torchlogit.journal import NoJournal
 from torchlogit.keeping import Keeper, Progress
@@ -178,26 +178,46 @@ class Fit:
         """What was chosen, and why."""
         return self._choice.plan
 
-    def steps(self, *, alone: bool = False) -> Iterator[tuple[State, Record]]:
-        """The driver's own generator; every record also goes to ``trace``.
-
-        If ``alone``, nobody keeps the states: then small problems run in torch's inference mode, a tenth faster.
-        """
+    def steps(self) -> Iterator[tuple[State, Record]]:
+        """The driver's own generator; every record also goes to ``trace``."""
         driver: Iterator[tuple[State, Record]] | None = None
-        if len(self.run.outcomes) == self.objective.lanes:  # it had been finished when it was kept
+        if self._is_over():
             return
-        little = alone and self.keeper is None and is_little(self.problem.source, self.objective.outputs)
-        without_gradients = torch.inference_mode() if little else torch.no_grad()
         while True:
             # Around each step and not around the loop: whoever steps by hand keeps gradients and threads in between.
-            with without_gradients, self._threads, standing_helpers():
-                driver = driver or iterate(self.run, self._start() if self.run.state is None else None)
+            with torch.no_grad(), self._threads, standing_helpers():
+                driver = driver or self._driver()
                 following = next(driver, None)
+                describe(self.objective, [following] if following else [])
             if following is None:
                 self._keep(finished=True)
                 return
             self.trace.append(following[1])
             yield following
+
+    def finish(self) -> None:
+        """Take the steps that are left, while nobody looks: small problems take a sixth less time then."""
+        if self.keeper is not None or not is_little(self.problem.source, self.objective.outputs):
+            for _ in self.steps():
+                pass
+            return
+        if self._is_over():
+            return
+        steps: list[tuple[State, Record]] = []
+        with torch.inference_mode(), self._threads, standing_helpers():
+            try:
+                steps.extend(self._driver())  # one by one: an interruption leaves those before it
+            finally:
+                describe(self.objective, steps)
+                for _, record in steps:
+                    self.trace.append(record)
+
+    def _driver(self) -> Iterator[tuple[State, Record]]:
+        return iterate(self.run, self._start() if self.run.state is None else None)
+
+    def _is_over(self) -> bool:
+        """Whether it had been finished when it was kept."""
+        return len(self.run.outcomes) == self.objective.lanes
 
     def _start(self) -> Tensor:
         if self._begun is None:
@@ -219,7 +239,7 @@ class Fit:
 
     def _result(self, lane: int, outcome: Outcome) -> LaneResult:
         objective = self.objective
-        lanes = torch.tensor([lane], device=outcome.u.device)
+        lanes = objective.all_lanes()[lane : lane + 1]
         u = objective.project(outcome.u[None])
         theta = objective.coordinates.to_raw(u, lanes)[0]
         columns = outcome.separation.columns if outcome.separation else ()

@@ -373,7 +373,7 @@ class Objective:
         if self.prior is not None:
             gram = gram + self._pull_twice(self.prior.matrix().expand_as(gram), lanes, self.bridge)
         # A few such matrices may be all of the memory: this is the last new one.
-        gram = (gram + gram.mT).div_(2 * self._total(stats).view(-1, 1, 1))
+        gram = (gram + gram.mT).mul_((0.5 / self._total(stats)).view(-1, 1, 1))
         gram.diagonal(dim1=1, dim2=2).view(-1, self.outputs, self.width).add_(self._bend_of(lanes))
         return gram
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import coarse_dtype
+from torchlogit.kernels.short import cholesky, cholesky_solution
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.problem import RowStats
@@ -244,8 +245,8 @@ class _Factor:
     def solve(self, gradient: Tensor) -> Tensor:
         scaled = gradient / self.scale
         if self.cholesky is not None:
-            column = scaled.to(self.cholesky.dtype).unsqueeze(1)
-            solved = torch.cholesky_solve(column, self.cholesky).squeeze(1)
+            vector = scaled if scaled.dtype == self.cholesky.dtype else scaled.to(self.cholesky.dtype)
+            solved = cholesky_solution(self.cholesky, vector)
         else:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
@@ -432,8 +433,9 @@ def _cholesky(
     hessian: Tensor, least: float = _SAFE_PIVOT, dtype: torch.dtype = torch.float64
 ) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
-    factor, failed = torch.linalg.cholesky_ex((hessian / scale / scale[:, None]).to(dtype))
-    if int(failed) or not float(factor.diagonal().amin()) ** 2 > least:
+    unit = (hessian / scale).div_(scale[:, None])
+    factor = cholesky(unit if unit.dtype == dtype else unit.to(dtype))
+    if factor is None or not float(factor.diagonal().amin()) ** 2 > least:
         return None
     return _Factor(scale, cholesky=factor)
 

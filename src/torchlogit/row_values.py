@@ -182,6 +182,8 @@ def _few_codes(labels: Tensor) -> tuple[NDArray[Any], Tensor] | None:
     if labels.is_floating_point() and not torch.equal(whole.to(labels.dtype), labels):
         return None
     codes = whole if low == 0 else whole - int(low)
+    if high - low == 1:  # both ends occur
+        return torch.tensor([low, high], dtype=labels.dtype).numpy(), codes
     present = torch.bincount(codes) > 0
     classes = (present.nonzero()[:, 0] + int(low)).to(labels.dtype).cpu().numpy()
     # Ranks of the labels that occur; the others are asked for by nobody.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, classification, objective_from
-from torchlogit.drive import Run, iterate
+from torchlogit.drive import Run, describe, iterate
 from torchlogit.fit import Fit, Problem
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
@@ -34,6 +34,7 @@ def _run(objective, route, tol=1e-9, max_iter=1000):
 def _solve(objective, route, tol=1e-9, max_iter=1000):
     run = _run(objective, route, tol, max_iter)
     steps = list(iterate(run, objective.zeros()))
+    describe(objective, steps)
     return run, steps
 
 

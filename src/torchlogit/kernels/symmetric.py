@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchlogit.kernels.short import transposed_product
+
 # Columns of a product that are computed at once, and those of several classes.
 STRIPE, _PAIR_COLUMNS = 256, 32
 
@@ -16,7 +18,8 @@ def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor
     """
     width = right.shape[1]
     if width < 2 * STRIPE:
-        product = (left.T @ right).to(torch.float64)
+        product = transposed_product(left, right)
+        product = product if product.dtype == torch.float64 else product.to(torch.float64)
         return product if into is None else into.add_(product)
     total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
     for start in range(0, width, STRIPE):

@@ -81,6 +81,7 @@ class TorchKernel:
         self._last_written: tuple[Block, Tensor] | None = None
         self._last_target: tuple[Tensor, Tensor] | None = None
         self._last_eta: tuple[Block, Tensor, Tensor] | None = None
+        self._last_total: tuple[int, Tensor] | None = None
 
     def rounded(self, *, short: bool = False) -> TorchKernel:
         """The same with products in float32.
@@ -230,6 +231,16 @@ class TorchKernel:
         # A row of weight zero is a row that is not there, whatever it holds: 0 * inf must stay 0.
         return torch.where(weight[..., None] > 0, values * weight[..., None].to(self.dtype), 0.0)
 
+    def _total_weight(self, block: Block, weight: Tensor | None, points: int) -> Tensor:
+        """``(M,)``; without a sum over ones, and without a new one for every read of the same rows."""
+        if weight is not None:
+            return weight.sum(0)
+        last = self._last_total  # once: another thread may replace it
+        if last is None or last[0] != block.rows or last[1].shape[0] != points:
+            total = torch.full((points,), float(block.rows), dtype=torch.float64, device=block.device)
+            last = self._last_total = block.rows, total
+        return last[1]
+
     # -- the functions of a kernel ------------------------------------------------------------------------------
 
     def _eta(
@@ -304,7 +315,7 @@ class TorchKernel:
             slope = self._weighted(slope, weight)
         return RowStats(
             rows=block.rows,
-            weight=_total_weight(block, weight, points),
+            weight=self._total_weight(block, weight, points),
             loss=value.sum(0, dtype=torch.float64),
             gradient=self._pull_back(dense, sparse, slope, width),
             margin=margin.amin(0),
@@ -334,7 +345,7 @@ class TorchKernel:
         weight = self._weight(block, lanes, points)
         bent = self._weighted(self.loss.curvature_product(curvature, along), weight)
         return RowStats(
-            block.rows, _total_weight(block, weight, points), product=self._pull_back(dense, sparse, bent, width)
+            block.rows, self._total_weight(block, weight, points), product=self._pull_back(dense, sparse, bent, width)
         )  # fmt: skip
 
     def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
@@ -357,7 +368,7 @@ class TorchKernel:
             diagonal[:, -1] = flat.sum(0, dtype=torch.float64)
         return RowStats(
             block.rows,
-            _total_weight(block, weight, points),
+            self._total_weight(block, weight, points),
             diagonal=diagonal.reshape(points, outputs, width),
             cross=self._pull_back(dense, sparse, bend, width),
         )
@@ -414,7 +425,7 @@ class TorchKernel:
         for m in range(points):
             scores = (slope[:, m, :, None] * design[:, None, :]).reshape(block.rows, outputs * width)
             grams.append((scores.T @ scores).to(torch.float64))
-        return RowStats(block.rows, _total_weight(block, weight, points), score_gram=_stacked(grams))
+        return RowStats(block.rows, self._total_weight(block, weight, points), score_gram=_stacked(grams))
 
     @staticmethod
     def _pieces(block: Block, theta: Tensor) -> list[Block]:
@@ -442,7 +453,7 @@ class TorchKernel:
         into = [None] * points if before is None or before.gram is None else list(before.gram)
         add = self._add_bent if self.loss.outputs == 1 else self._add_pairs
         grams = add(design, eta, target, weight, into)
-        weights = _total_weight(block, weight, points)
+        weights = self._total_weight(block, weight, points)
         if before is None:
             return RowStats(block.rows, weights, gram=_stacked(grams))
         return _with_gram(before, RowStats(block.rows, weights), before.gram)
@@ -507,13 +518,6 @@ def _missing(block: Block) -> Tensor | None:
         return None
     missing = (block.weight.reshape(block.rows, -1) <= 0).all(1)
     return missing if bool(missing.any()) else None
-
-
-def _total_weight(block: Block, weight: Tensor | None, points: int) -> Tensor:
-    """``(M,)``; without a sum over ones."""
-    if weight is None:
-        return torch.full((points,), float(block.rows), dtype=torch.float64, device=block.device)
-    return weight.sum(0)
 
 
 def _every_row(block: Block) -> Block:
