@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torchlogit.kernels.numba_math import REORDER, compiled, unsigned
+from torchlogit.kernels.numba_rows import ask_ahead
 
 # Rows whose sums are added up by themselves before they join the total: fewer roundings than one by one.
 _ROWS = 256
@@ -19,6 +20,7 @@ def _add_rows(x: Any, anchor: Any, weight: Any, start: int, stop: int, sums: Any
     """A row after the other."""
     first, second, largest = sums[0], sums[1], sums[2]
     for i in range(start, stop):
+        ask_ahead(x, i)
         w = weight[i] if weight.shape[0] else 1.0
         for j in range(x.shape[1]):
             d = x[i, j] - anchor[j]

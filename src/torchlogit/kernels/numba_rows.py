@@ -14,6 +14,10 @@ from torchlogit.kernels.numba_vectors import gather_row, prefetch, scatter_row
 
 # Entries of a row whose values are made ready together.
 LINE = 256
+# Bytes from which dense rows are asked for before they are needed, and of a line of the cache.
+_AHEAD, _LINE_BYTES = 8_192, 64
+# Lines from which it pays.
+_LONG_LINES = 4
 # Sparse rows whose columns are looked at together.
 _CHECKED = 256
 
@@ -68,10 +72,29 @@ class Space(NamedTuple):
     ones: Any
 
 
+@compiled()
+def _ask_for(numbers: Any, start: int, stop: int) -> None:
+    """Have the memory send what comes `_AHEAD` bytes after these elements: left to itself it falls behind.
+
+    Of few elements it does not, and asking takes time.
+    """
+    line, ahead = _LINE_BYTES // numbers.itemsize, _AHEAD // numbers.itemsize
+    if stop - start >= _LONG_LINES * line:
+        for element in range(start + ahead, stop + ahead, line):
+            prefetch(numbers, element)
+
+
+@compiled()
+def ask_ahead(x: Any, i: int) -> None:
+    """The same for row i of dense ones."""
+    _ask_for(x, i * x.shape[1], (i + 1) * x.shape[1])
+
+
 @compiled(*REORDER)
 def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any) -> None:
     kind = vector.dtype.type
     for k in range(n):
+        ask_ahead(x, start + k)
         total = kind(0)
         for j in range(x.shape[1]):
             total += kind(x[start + k, j]) * vector[j]
@@ -81,6 +104,7 @@ def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any) -> None:
 @compiled(*REORDER)
 def _centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any) -> None:
     for k in range(n):
+        ask_ahead(x, start + k)
         total = 0.0
         for j in range(x.shape[1]):
             total += (x[start + k, j] - shift[j]) * vector[j]
@@ -198,6 +222,8 @@ def sparse_dots(indptr: Any, indices: Any, values: Any, start: int, stop: int, v
     cache, and slower in short rows.
     """
     for k in range(stop - start):
+        _ask_for(values, indptr[start + k], indptr[start + k + 1])
+        _ask_for(indices, indptr[start + k], indptr[start + k + 1])
         total = 0.0
         for q in range(unsigned(indptr[start + k]), unsigned(indptr[start + k + 1])):
             total += values[q] * vector[unsigned(indices[q])]
