@@ -186,10 +186,9 @@ def iterate(run: Run, start: Tensor | None) -> Iterator[tuple[State, Record]]:
 def _begin(run: Run, start: Tensor) -> State:
     """The state at the start, or at zero in lanes where that is better; values that are not finite are never better."""
     objective, lanes = run.objective, run.objective.all_lanes()
-    finite = torch.isfinite(start).all((1, 2))[:, None, None]
-    start = torch.where(finite, start, 0.0)
     if not bool(start.any()):
         return run.solver.init(objective, start, lanes)
+    start = torch.where(torch.isfinite(start).all((1, 2))[:, None, None], start, 0.0)
     if run.null_value is None:
         both = objective.value_gradient(torch.cat([start, torch.zeros_like(start)]), lanes.repeat(2))
         value, null = both.value.chunk(2)

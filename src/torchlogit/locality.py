@@ -80,8 +80,8 @@ def reach_bounds(objective: Objective, steps: Tensor, lanes: Tensor) -> Tensor:
     steps : Tensor of shape (A, K, D)
     lanes : Tensor of shape (1,), int64
     """
-    farthest = objective.moments.farthest(objective.fit_intercept)[lanes[0]]
-    reach = (steps[..., :-1].abs() * farthest).sum(-1) + steps[..., -1].abs()
+    far = objective.farthest if objective.lanes == 1 else objective.farthest[lanes[0]]
+    reach = (steps[..., :-1].abs() * far).sum(-1) + steps[..., -1].abs()
     return reach.amax(-1) * (2.0 if objective.outputs > 1 else 1.0)
 
 

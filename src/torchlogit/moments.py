@@ -60,14 +60,6 @@ class Moments:
         spread = self.deviation if fit_intercept else torch.hypot(self.deviation, self.mean)
         return torch.where(spread >= _LEAST_SPREAD, spread, torch.clamp(self.mean.abs(), min=1.0))
 
-    def farthest(self, fit_intercept: bool) -> Tensor:
-        """What no row is farther than from its column's centre, in the column's unit, ``(L, p)``."""
-        return (self.largest + self.centre(fit_intercept).abs()) / self.scale(fit_intercept)
-
-    def outlying(self, fit_intercept: bool, rows: int) -> bool:
-        """Whether one of so many rows may have more than a hundredth of a column's variance."""
-        return bool((self.farthest(fit_intercept).square() > 0.01 * rows).any())
-
     def kernel_frame(self, fit_intercept: bool, source: Source) -> Frame:
         """What kernels see: the columns as they are, where that loses nothing and saves a copy of many rows.
 
@@ -91,7 +83,10 @@ class Moments:
 
 @dataclass(slots=True)
 class _Sums:
-    """Sums over the stored values of ``d = (x - anchor) / unit`` and its square, and the largest ``|d|``."""
+    """Sums over the stored values of ``d = (x - anchor) / unit`` and its square, and the largest ``|d|``.
+
+    Without a unit it is one, as it nearly always is.
+    """
 
     weight: Tensor  # (L,)
     held: Tensor  # (L, p) weight of the rows that store the column
@@ -103,13 +98,9 @@ class _Sums:
 
     def add(self, other: _Sums) -> None:
         """Add another block's."""
-        self.weight += other.weight
-        self.held += other.held
-        self.first += other.first
-        self.second += other.second
+        for name in ("weight", "held", "first", "second", "stored", "rows"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = torch.maximum(self.largest, other.largest)
-        self.stored += other.stored
-        self.rows += other.rows
 
     def everywhere(self) -> Tensor:
         """Whether every row of a lane stores the column, ``(L, p)``."""
@@ -150,14 +141,15 @@ def column_moments(source: Source, lanes: int = 1, *, compiled: bool = False) ->
     if known is not None:
         return known
     anchor = _first_row(source)
-    unit = torch.ones_like(anchor)
+    unit: Tensor | None = None
     compiled = compiled and (lanes == 1 or source.device.type == "cpu")  # a device's loops know one weight a row
     sums = _sweep(source, lanes, anchor, unit, compiled)
     spread = _spread(sums, anchor)
-    far, extreme = _badly_anchored(sums, spread)
-    if bool((far | extreme).any()):
+    badly = _badly_anchored(sums, spread)
+    if badly is not None:
+        far, extreme = badly
         anchor = torch.where(far & ~extreme, anchor + spread.stored_mean.mean(0), anchor)
-        unit = torch.where(extreme, sums.largest, unit)
+        unit = torch.where(extreme, sums.largest, 1.0)
         sums = _sweep(source, lanes, anchor, unit, compiled and not bool(extreme.any()))
         spread = _spread(sums, anchor / unit)
     return _moments(sums, spread, anchor, unit)
@@ -190,17 +182,25 @@ def _pooled(parts: list[Moments]) -> Moments:
     return Moments(total, mean, torch.where(same, 0.0, spread), stacked("stored").all(0), largest.amax(0))
 
 
-def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor]:
-    """Columns whose spread drowns in their distance from the anchor, and those whose squares leave the range."""
-    far = (spread.stored_variance < 1e-6 * spread.square).any(0)
-    return far, (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
+def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor] | None:
+    """Columns whose spread drowns in their distance from the anchor, and those whose squares leave the range.
+
+    None where there are neither.
+    """
+    far = spread.stored_variance < 1e-6 * spread.square
+    least, most = (float(end) for end in sums.largest.aminmax()) if sums.largest.numel() else (1.0, 1.0)
+    if least >= 1e-150 and most <= 1e150 and not bool(far.any()):
+        return None
+    extreme = (sums.largest > 1e150) | ((sums.largest > 0) & (sums.largest < 1e-150))
+    return (far.any(0), extreme) if bool(far.any() | extreme.any()) else None
 
 
-def _moments(sums: _Sums, spread: _Spread, anchor: Tensor, unit: Tensor) -> Moments:
-    deviation = spread.variance.sqrt() * unit
+def _moments(sums: _Sums, spread: _Spread, anchor: Tensor, unit: Tensor | None) -> Moments:
+    deviation, mean, largest = spread.variance.sqrt(), spread.mean, sums.largest
+    if unit is not None:
+        deviation, mean, largest = deviation * unit, mean * unit, largest * unit
     deviation = torch.where(deviation < _LEAST_SPREAD, 0.0, deviation)
-    largest = anchor.abs() + sums.largest * unit
-    return Moments(sums.weight, spread.mean * unit, deviation, sums.everywhere().all(0), largest)
+    return Moments(sums.weight, mean, deviation, sums.everywhere().all(0), anchor.abs() + largest)
 
 
 class PassingMoments:
@@ -216,14 +216,13 @@ class PassingMoments:
 
     def __init__(self, anchor: Tensor, *, compiled: bool = False) -> None:
         self._anchor, self._compiled = anchor, compiled
-        self._unit = torch.ones_like(anchor)
         self._total: _Sums | None = None
         self._finite = True
 
     def add(self, block: Block) -> None:
         """Take the next block."""
         try:
-            found = _present_sums(block, 1, self._anchor, self._unit, self._compiled)
+            found = _present_sums(block, 1, self._anchor, None, self._compiled)
             self._total = _together(self._total, found)
         except FloatingPointError:
             self._finite = False
@@ -236,8 +235,8 @@ class PassingMoments:
             spread = _spread(self._total, self._anchor)
         except FloatingPointError:
             return None
-        far, extreme = _badly_anchored(self._total, spread)
-        return None if bool((far | extreme).any()) else _moments(self._total, spread, self._anchor, self._unit)
+        badly = _badly_anchored(self._total, spread)
+        return _moments(self._total, spread, self._anchor, None) if badly is None else None
 
 
 def _first_row(source: Source) -> Tensor:
@@ -292,12 +291,12 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
     return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
 
 
-def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
+def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor | None, compiled: bool) -> _Sums:
     communicator = communicator_of(source)
     return communicator.added(
         lambda: _own_sums(source, lanes, anchor, unit, compiled),
         lambda: _no_sums(lanes, anchor),
-        torch.cat([anchor, unit]) if communicator.world > 1 else None,
+        torch.cat([anchor] if unit is None else [anchor, unit]) if communicator.world > 1 else None,
     )
 
 
@@ -307,7 +306,7 @@ def _no_sums(lanes: int, anchor: Tensor) -> _Sums:
     return _Sums(one, columns, zeros(columns), zeros(columns), zeros(anchor), zeros(columns), zeros(one))
 
 
-def _own_sums(source: Source, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
+def _own_sums(source: Source, lanes: int, anchor: Tensor, unit: Tensor | None, compiled: bool) -> _Sums:
     total: _Sums | None = None
 
     def sums(_: int, block: Block) -> _Sums | None:
@@ -332,7 +331,7 @@ def _together(total: _Sums | None, found: _Sums | None) -> _Sums | None:
     return total
 
 
-def _present_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums | None:
+def _present_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor | None, compiled: bool) -> _Sums | None:
     """The sums of those rows of a block that are there; None without any."""
     present = None if block.weight is None else _present(block)
     if present is not None and not bool(present.all()):
@@ -361,36 +360,42 @@ def _rows_at_once(source: Source) -> int | None:
     return max(65_536, _COMPILED_ELEMENTS * max(source.rows, 1) // max(source.nbytes // 8, 1))
 
 
-def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor, compiled: bool) -> _Sums:
+def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor | None, compiled: bool) -> _Sums:
     weights, parts, column = _Weights.of(block), [], 0
     if block.dense is not None:
         column = block.dense.shape[1]
         loops = numba_cpu if block.device.type == "cpu" else triton_cuda
         sums = loops.dense_moments(block, anchor[:column]) if compiled else None
-        rows, place = block.dense, (anchor[:column], unit[:column])
+        rows, place = block.dense, (anchor[:column], _part_of(unit, slice(column)))
         parts.append(_dense_sums(rows, weights, *place) if sums is None else _Part(*sums))
     if block.sparse is not None:
         here = slice(column, column + block.sparse.columns)
         column = here.stop
         sums = numba_cpu.sparse_moments(block, anchor[here]) if compiled else None
-        parts.append(_sparse_sums(block.sparse, weights, anchor[here], unit[here]) if sums is None else _Part(*sums))
+        place = anchor[here], _part_of(unit, here)
+        parts.append(_sparse_sums(block.sparse, weights, *place) if sums is None else _Part(*sums))
     if block.codes is not None:
-        here = slice(column, None)
-        parts.append(_sparse_sums(coded_ones(block.codes, torch.float64), weights, anchor[here], unit[here]))
+        here, coded = slice(column, None), coded_ones(block.codes, torch.float64)
+        parts.append(_sparse_sums(coded, weights, anchor[here], _part_of(unit, here)))
 
     def together(name: str) -> Tensor:
         values = [getattr(part, name) for part in parts]
-        return (values[0] if len(values) == 1 else torch.cat(values, 1)).expand(lanes, -1).clone()
+        return (values[0] if len(values) == 1 else torch.cat(values, 1)).expand(lanes, -1)
 
+    largest = [part.largest for part in parts]
     return _Sums(
-        weights.total.expand(lanes).clone(),
+        weights.total.expand(lanes),
         together("held"),
         together("first"),
         together("second"),
-        torch.cat([part.largest for part in parts]),
+        largest[0] if len(largest) == 1 else torch.cat(largest),
         together("stored"),
-        weights.rows.expand(lanes).clone(),
+        weights.rows.expand(lanes),
     )
+
+
+def _part_of(unit: Tensor | None, columns: slice) -> Tensor | None:
+    return None if unit is None else unit[columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,9 +428,11 @@ class _Weights:
         return cls(each, counted, each.sum(0), counted.sum(0))
 
 
-def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
+def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:
     weight, width = weights.each, anchor.shape[0]
-    distance = (dense.to(torch.float64) - anchor).div_(unit)
+    distance = dense.to(torch.float64) - anchor
+    if unit is not None:
+        distance.div_(unit)
     held = weights.total[:, None].expand(-1, width)
     first = weight.T @ distance
     largest = distance.abs().amax(0)
@@ -433,9 +440,11 @@ def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor) 
     return _Part(held, first, second, largest, weights.rows[:, None].expand(-1, width))
 
 
-def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor) -> _Part:
+def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:
     weight, counted = weights.each, weights.counted
-    values = (rows.values.to(torch.float64) - anchor[rows.indices]) / unit[rows.indices]
+    values = rows.values.to(torch.float64) - anchor[rows.indices]
+    if unit is not None:
+        values = values / unit[rows.indices]
     part = SparsePart(SparseRows(rows.indptr, rows.indices, values, rows.columns), torch.float64)
     ones = SparsePart(SparseRows(rows.indptr, rows.indices, torch.ones_like(values), rows.columns), torch.float64)
     zeros = torch.zeros(rows.columns, dtype=torch.float64, device=values.device)

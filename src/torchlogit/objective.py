@@ -157,7 +157,14 @@ class Objective:
     @cached_property
     def sure_products(self) -> int:
         """Fewest products with the curvature that an excess may rest on."""
-        return _SURE_PRODUCTS if self.moments.outlying(self.fit_intercept, self.effort.total_rows) else 0
+        # One of so many rows may have more than a hundredth of a column's variance.
+        outlying = bool((self.farthest.square() > 0.01 * self.effort.total_rows).any())
+        return _SURE_PRODUCTS if outlying else 0
+
+    @cached_property
+    def farthest(self) -> Tensor:
+        """What no row is farther than from its column's centre, in the column's unit, ``(L, p)``."""
+        return (self.moments.largest + self.coordinates.centre.abs()) / self.coordinates.scale
 
     @property
     def unpenalised(self) -> bool:

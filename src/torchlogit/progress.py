@@ -39,9 +39,9 @@ class ProgressLine:
 
     def __init__(self, wanted: bool = True, stream: TextIO | None = None) -> None:
         self.stream: TextIO | None = sys.stderr if stream is None else stream
-        alone = threading.current_thread() is threading.main_thread()
-        alone = alone and multiprocessing.current_process().name == "MainProcess"
-        self.active = bool(wanted and alone and self.stream is not None and self.stream.isatty())
+        seen = wanted and self.stream is not None and self.stream.isatty()
+        alone = seen and threading.current_thread() is threading.main_thread()
+        self.active = bool(alone and multiprocessing.current_process().name == "MainProcess")
         self._next = time.monotonic() + _PATIENCE
         self._shown = False
 

@@ -11,13 +11,18 @@ from torchlogit.kernels.short import transposed_product
 STRIPE, _PAIR_COLUMNS = 256, 32
 
 
+def is_wide(width: int) -> bool:
+    """Whether only half of a product is computed."""
+    return width >= 2 * STRIPE
+
+
 def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
     """``left.T @ right``, known to be symmetric, added to ``into`` or to zeros in float64.
 
     Of wide ones little more than half is computed: `mirrored` fills in what is below the diagonal.
     """
     width = right.shape[1]
-    if width < 2 * STRIPE:
+    if not is_wide(width):
         product = transposed_product(left, right)
         product = product if product.dtype == torch.float64 else product.to(torch.float64)
         return product if into is None else into.add_(product)
@@ -31,7 +36,7 @@ def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor
 def mirrored(total: Tensor) -> Tensor:
     """Sums of `add_upper`, ``(S, S)``, with all that they did not compute, in place."""
     width = total.shape[0]
-    if width >= 2 * STRIPE:
+    if is_wide(width):
         for start in range(0, width, STRIPE):
             stop = min(start + STRIPE, width)
             total[stop:, start:stop] = total[start:stop, stop:].T
@@ -72,4 +77,4 @@ def with_diagonal_blocks(total: Tensor, width: int) -> None:
     own.copy_(blocks.sum(2).neg_().permute(1, 2, 0))
 
 
-__all__ = ["STRIPE", "add_pairs", "add_upper", "mirrored", "with_diagonal_blocks"]
+__all__ = ["STRIPE", "add_pairs", "add_upper", "is_wide", "mirrored", "with_diagonal_blocks"]

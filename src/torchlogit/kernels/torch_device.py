@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import coarse_dtype
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
-from torchlogit.kernels.symmetric import add_pairs, add_upper, mirrored, with_diagonal_blocks
+from torchlogit.kernels.symmetric import add_pairs, add_upper, is_wide, mirrored, with_diagonal_blocks
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
@@ -377,6 +377,8 @@ class TorchKernel:
         """The curvature, ``(M, K * (p + 1), K * (p + 1))``."""
         total = self._upper_gram(block, theta, lanes)
         assert total.gram is not None
+        if self.loss.outputs == 1 and not is_wide(theta.shape[2]):
+            return total
         for own in total.gram:
             if self.loss.outputs == 1:
                 mirrored(own)

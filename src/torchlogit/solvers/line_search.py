@@ -131,7 +131,7 @@ def search(
     state: State,
     path: tuple[Tensor, ...] = (),
     flat: float = _CURVATURE,
-    slope: Tensor | None = None,
+    slope: list[float] | None = None,
 ) -> Step:
     """Step along ``state.direction``: the unit step first, then several lengths a read where it fails.
 
@@ -145,20 +145,20 @@ def search(
         the quadratic model holds only nearby, the first iterates of conjugate gradients beat the last one shortened.
     flat : float, default=0.9
         A step is long enough where no more than this share of the slope is left.
-    slope : Tensor of shape (A,), optional
-        That along the direction, where it is known.
+    slope : list of float, optional
+        Each lane's along the direction, where it is known.
 
     Returns
     -------
     Step
         ``stalled`` marks lanes in which no length improved the objective; they stay where they were.
     """
-    slope0 = lane_dot(state.gradient, state.direction) if slope is None else slope
-    starts = zip(state.value.tolist(), slope0.tolist(), state.kkt.tolist(), strict=True)
+    slope0: list[float] = slope or lane_dot(state.gradient, state.direction).tolist()
+    starts = zip(state.value.tolist(), slope0, state.kkt.tolist(), strict=True)
     brackets = [_Bracket(value, slope, kkt, flat, slope_low=slope) for value, slope, kkt in starts]
     # Steps are numbered: 0 is the direction, 2 j + 1 and 2 j + 2 the path's j-th step whole and halved.
     steps = [state.direction, *(part * step for step in path for part in (1.0, 0.5))]
-    slopes = [slope0, *(lane_dot(state.gradient, step) for step in steps[1:])]
+    slopes = [slope0, *(lane_dot(state.gradient, step).tolist() for step in steps[1:])]
     tried: list[tuple[Tensor, Evaluation]] = []
     count = 0
     pending = [(lane, bracket.first(), 0) for lane, bracket in enumerate(brackets)]
@@ -175,7 +175,7 @@ def search(
         )
         for i, ((lane, t, step), value, left, kkt) in enumerate(told):
             if step:
-                brackets[lane].see_detour(count + i, (step - 1) // 2, value, float(slopes[step][lane]))
+                brackets[lane].see_detour(count + i, (step - 1) // 2, value, slopes[step][lane])
             else:
                 brackets[lane].see(count + i, t, value, left, kkt)
         count += len(pending)

@@ -118,12 +118,13 @@ class Newton:
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
         assert isinstance(state, NewtonState)
-        moved = search(objective, state, state.path, _FLAT, slope=-2 * state.excess)
+        excesses = state.excess.tolist()
+        moved = search(objective, state, state.path, _FLAT, slope=[-2 * excess for excess in excesses])
         u = objective.project(moved.u)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
         cap = min(max(cap, _LEAST_PRODUCTS), self.products)
-        figures = zip(moved.length.tolist(), state.excess.tolist(), state.value.tolist(), strict=True)
+        figures = zip(moved.length.tolist(), excesses, state.value.tolist(), strict=True)
         small = all(length <= 1 and excess <= _SMALL_STEP * value for length, excess, value in figures)
         model = self._model(objective, moved.evaluation, u, state.lanes, state, cap, small)
         return NewtonState(
