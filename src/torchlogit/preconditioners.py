@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import coarse_dtype
-from torchlogit.kernels.short import cholesky, cholesky_solution
+from torchlogit.kernels.small_matrices import cholesky, cholesky_solution
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.problem import RowStats

@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from torch.optim import SGD
 
 from torchlogit import LogisticModule, LogisticRegression, Trace, train
+from torchlogit.solvers import Newton
 
 FIT_FIELDS = {
     "step", "objective", "gradient_norm", "kkt", "excess", "step_length", "trials", "passes", "rows_per_second",
@@ -188,3 +189,44 @@ def test_verbose_tells_the_story(cancer, capsys):
     assert told.strip().endswith(clf.status_)
     LogisticRegression().fit(*cancer)
     assert capsys.readouterr().err == ""
+
+
+def test_a_fit_that_nobody_watches_leaves_the_same_records(rng, monkeypatch):
+    X = rng.normal(size=(300, 6))
+    y = (X[:, 0] + rng.logistic(size=300) > 0).astype(int)
+    watched = LogisticRegression()
+    for _ in watched.steps(X, y):
+        pass
+    alone = LogisticRegression().fit(X, y)
+    timed = {"seconds", "rows_per_second", "bytes_per_second"}
+    assert len(alone.trace_) == len(watched.trace_)
+    for a, b in zip(alone.trace_, watched.trace_, strict=True):
+        assert list(a) == list(b)
+        assert {k: v for k, v in a.items() if k not in timed | {"gradient_norm", "theta"}} == {
+            k: v for k, v in b.items() if k not in timed | {"gradient_norm", "theta"}
+        }
+        np.testing.assert_allclose(a["gradient_norm"], b["gradient_norm"], rtol=1e-14)
+        np.testing.assert_allclose(a["theta"], b["theta"], rtol=1e-13, atol=1e-16)
+
+
+def test_an_interruption_leaves_the_records_before_it(rng, monkeypatch):
+    X = rng.normal(size=(300, 6))
+    y = (X[:, 0] + rng.logistic(size=300) > 0).astype(int)
+    whole = LogisticRegression().fit(X, y)
+    taken, step = [], Newton.step
+
+    def interrupted(self, objective, state):
+        taken.append(state)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        return step(self, objective, state)
+
+    monkeypatch.setattr(Newton, "step", interrupted)
+    clf = LogisticRegression()
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert [record["step"] for record in clf.trace_] == [0, 1]
+    assert clf.trace_[1]["theta"] == whole.trace_[1]["theta"]
+    assert clf.trace_[1]["gradient_norm"] == pytest.approx(whole.trace_[1]["gradient_norm"], rel=1e-14)
+    assert not clf.converged_
+    np.testing.assert_allclose(clf.coef_[0], whole.trace_[2]["theta"][0][:-1], rtol=1e-13)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchlogit.kernels.short import transposed_product
+from torchlogit.kernels.small_matrices import transposed_product
 
 # Columns of a product that are computed at once, and those of several classes.
 STRIPE, _PAIR_COLUMNS = 256, 32

@@ -1,7 +1,7 @@
 """Matrices so small that a call counts more than its arithmetic: NumPy's and LAPACK's calls take a third of torch's.
 
-31 x 569 x 31, float64, one core: 26 microseconds and 61; a Cholesky factor of 31 x 31 and its solution 13 and 25, and
-in the middle of a fit, with cold caches, 20 and 58.
+31 x 569 x 31, float64, one core: 26 microseconds, not 61; a Cholesky factor of 31 x 31 and its solution 13, not 25, and
+58 in the middle of a fit, with cold caches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def transposed_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def cholesky(matrix: Tensor) -> Tensor | None:
-    """The lower factor of a symmetric matrix, zeros above; None where it has none."""
+    """The lower factor of a symmetric matrix, zeros above; None where it has none. What is not finite stays so."""
     if matrix.numel() > _ELEMENTS or not _plain(matrix):
         factor, failed = torch.linalg.cholesky_ex(matrix)
         return None if int(failed) else factor
