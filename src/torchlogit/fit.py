@@ -196,7 +196,7 @@ class Fit:
             yield following
 
     def finish(self) -> None:
-        """Take the steps that are left, while nobody looks: small problems take a sixth less time then."""
+        """Take the steps that are left, while nobody looks: small problems take less time then."""
         if self.keeper is not None or not is_little(self.problem.source, self.objective.outputs):
             for _ in self.steps():
                 pass

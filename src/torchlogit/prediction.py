@@ -26,6 +26,8 @@ from torchlogit.threads import in_ranges
 _CHUNK_ELEMENTS = 262_144
 # Rows whose logits and exponentials stay in the cache.
 _CACHED_ROWS = 32_768
+# Entries of a sparse matrix for which loops that were compiled once are loaded.
+_WORTH_LOOPS = 1_000_000
 # Elements of a product that an exponential takes as long as.
 _EXPONENTIALS = 16
 
@@ -126,7 +128,7 @@ def _product(X: Any, start: int, stop: int, coef: NDArray[np.float64]) -> NDArra
     """``(stop - start, K)``: some rows of a CSR matrix times coefficients ``(p, K)``."""
     indptr = X.indptr[start : stop + 1]
     check_row_ends(indptr, X.indices.size, start)
-    if coef.shape[1] == 1:
+    if coef.shape[1] == 1 and X.indices.size >= _WORTH_LOOPS:
         eta = sparse_product(indptr, X.indices, X.data, coef[:, 0])
         if eta is not None:
             return eta[:, None]

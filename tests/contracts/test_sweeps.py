@@ -148,3 +148,15 @@ class TestFirstCalls:
         assert plain_numbers._compiled(values, np.arange(50), np.zeros(2), np.ones(2), whole)
         assert [(types, len(rows)) for types, rows in seen] == [(("d",), 0)]
         np.testing.assert_array_equal(whole, np.stack(values, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("columns", [511, 512, 513, 1024, 2049])
+def test_rows_that_are_longer_than_what_is_asked_for_at_once(rng, columns, dtype):
+    rows = torch.from_numpy(rng.normal(size=(40, columns))).to(dtype)
+    block = Block(torch.from_numpy(rng.integers(0, 2, 40)), dense=rows)
+    frame = Frame(torch.zeros(columns, dtype=torch.float64), torch.ones(columns, dtype=torch.float64))
+    theta = torch.from_numpy(rng.normal(size=(1, 1, columns + 1)))
+    found = NumbaKernel(loss_for(2), frame).linear_predictor(block, theta)[:, 0, 0]
+    expected = rows.to(torch.float64) @ theta[0, 0, :-1] + theta[0, 0, -1]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

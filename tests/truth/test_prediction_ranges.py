@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from torchlogit import LogisticRegression
+from torchlogit import LogisticRegression, prediction
 from torchlogit.kernels import numba_cpu
 from torchlogit.prediction import probabilities
 from torchlogit.threads import in_ranges
@@ -71,6 +71,7 @@ def test_compiled_products_of_sparse_rows_have_the_bits_of_scipy(rng, monkeypatc
     X = scipy.sparse.random_array((40_000, 60), density=0.3, format="csr", rng=rng, dtype=dtype)
     X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
     clf = LogisticRegression().fit(X[:2000], np.arange(2000) % 2)
+    monkeypatch.setattr(prediction, "_WORTH_LOOPS", 1)
     monkeypatch.setattr(numba_cpu, "_loaded", lambda: False)
     of_scipy = clf.decision_function(X), clf.predict_proba(X)
     monkeypatch.setattr(numba_cpu, "_loaded", lambda: True)
@@ -90,6 +91,7 @@ def test_an_entry_of_no_column_is_an_error(rng, monkeypatch, column, loaded):
     X = scipy.sparse.random_array((3000, 60), density=0.3, format="csr", rng=rng)
     y = np.arange(3000) % 2
     clf = LogisticRegression().fit(X, y)
+    monkeypatch.setattr(prediction, "_WORTH_LOOPS", 1)
     monkeypatch.setattr(numba_cpu, "_loaded", lambda: loaded)
     broken = X.copy()
     broken.indices[X.indptr[1234]] = column

@@ -14,8 +14,10 @@ from torchlogit.kernels.numba_vectors import gather_row, prefetch, scatter_row
 
 # Entries of a row whose values are made ready together.
 LINE = 256
-# Bytes from which dense rows are asked for before they are needed, and of a line of the cache.
+# How many bytes ahead rows are asked for, and the bytes of a line of the cache.
 _AHEAD, _LINE_BYTES = 8_192, 64
+# Bytes of a row that are asked for at once: more would crowd out what is needed now.
+_PIECE = 4_096
 # Lines from which it pays.
 _LONG_LINES = 4
 # Sparse rows whose columns are looked at together.
@@ -92,12 +94,16 @@ def ask_ahead(x: Any, i: int) -> None:
 
 @compiled(*REORDER)
 def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any) -> None:
-    kind = vector.dtype.type
+    kind, columns, piece = vector.dtype.type, x.shape[1], _PIECE // x.itemsize
     for k in range(n):
-        ask_ahead(x, start + k)
-        total = kind(0)
-        for j in range(x.shape[1]):
-            total += kind(x[start + k, j]) * vector[j]
+        total, row = kind(0), (start + k) * columns
+        for a in range(0, columns, piece):
+            b = min(a + piece, columns)
+            _ask_for(x, row + a, row + b)
+            # From zero on, so that no index may count from the end.
+            part, along = x[start + k, a:b], vector[a:b]
+            for j in range(part.shape[0]):
+                total += kind(part[j]) * along[j]
         eta[k] += total
 
 
