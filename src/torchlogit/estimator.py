@@ -6,24 +6,25 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from torchlogit.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
-from torchlogit.fit import Fit
 from torchlogit.linear_classifier import LinearClassifier
 from torchlogit.nn import linear_layer
 from torchlogit.parameters import familiar_message
-from torchlogit.plan import Plan
 from torchlogit.prediction import Solution
-from torchlogit.preparation import Prepared, prepare, prepare_more
 from torchlogit.progress import ProgressLine, told, told_read
-from torchlogit.sources import Shard, StreamSource
-from torchlogit.stepping import FitStep
 from torchlogit.trace import Trace
+
+# What computes is imported by the first fit: most of an import's time, and whoever predicts needs none of it.
+if TYPE_CHECKING:
+    from torchlogit.fit import Fit
+    from torchlogit.preparation import Prepared
+    from torchlogit.stepping import FitStep
 
 # Where the means' share of the linear predictor is this large, predictions subtract the means first.
 _FAR_FROM_CENTRE = 1e3
@@ -198,6 +199,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         ConvergenceWarning
             If the certificate does not hold; ``status_`` names the cause.
         """
+        from torchlogit.preparation import prepare
+
         prepared = prepare(self, X, y, sample_weight, offset)
         self.__dict__.pop("_memory", None)
         tasks = FitTasks(self, X, y, sample_weight, prepared.options.max_iter + 1)
@@ -247,11 +250,15 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         >>> clf.converged_, round(clf.score(X, y), 3)
         (False, 0.958)
         """
+        from torchlogit.preparation import prepare
+
         prepared = prepare(self, X, y, sample_weight, offset)
         self.__dict__.pop("_memory", None)
         return self._stepped(prepared.begin(self), prepared, validation)
 
     def _stepped(self, fit: Fit, prepared: Prepared, validation: Any) -> Iterator[FitStep]:
+        from torchlogit.stepping import FitStep
+
         step = None
         for state, record in fit.steps():
             self._publish(fit, prepared)
@@ -303,6 +310,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         >>> bool(np.isclose(clf.objective_, LogisticRegression().fit(X, y).objective_, rtol=1e-5))
         True
         """
+        from torchlogit.preparation import prepare_more
+
         prepared, memory = prepare_more(self, X, y, classes, sample_weight, offset)
         fit = prepared.begin(self)
         self._exhaust(fit, prepared, None)
@@ -372,6 +381,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
         >>> bool(clf.predict_proba(torch.zeros(1, 2))[0, 1] == torch.sigmoid(layer.bias[0]))
         True
         """
+        from torchlogit.plan import Plan
+
         weight, bias = linear_layer(module)
         outputs = weight.shape[0]
         labels = np.arange(max(outputs, 2)) if classes is None else np.asarray(classes)
@@ -467,6 +478,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
 
 def _watch_reads(fit: Fit, watch: Any) -> None:
     """Have whoever waits for rows that are read from files see how far a read is."""
+    from torchlogit.sources import Shard, StreamSource
+
     source = fit.problem.source
     source = source.own if isinstance(source, Shard) else source
     if isinstance(source, StreamSource):

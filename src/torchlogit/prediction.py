@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchlogit.kernels.numba_cpu import sparse_product
 from torchlogit.tensors import check_columns, check_row_ends
 from torchlogit.threads import in_ranges
 
@@ -129,6 +128,8 @@ def _product(X: Any, start: int, stop: int, coef: NDArray[np.float64]) -> NDArra
     indptr = X.indptr[start : stop + 1]
     check_row_ends(indptr, X.indices.size, start)
     if coef.shape[1] == 1 and X.indices.size >= _WORTH_LOOPS:
+        from torchlogit.kernels.numba_cpu import sparse_product
+
         eta = sparse_product(indptr, X.indices, X.data, coef[:, 0])
         if eta is not None:
             return eta[:, None]
