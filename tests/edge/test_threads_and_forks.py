@@ -338,6 +338,14 @@ class TestWhereItIsUsed:
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
+    def test_importing_the_estimator_imports_nothing_that_fits(self):
+        code = (
+            "import sys\n"
+            "from torchlogit import LogisticRegression\n"
+            "assert 'torchlogit.fit' not in sys.modules and 'torchlogit.solvers' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
     def test_the_plan_says_why(self):
         target = torch.zeros(1, dtype=torch.int64).expand(3_000_000)
         long = Block(target, dense=torch.zeros(1, 20).expand(3_000_000, -1))
