@@ -16,6 +16,7 @@ from torchlogit.objective import Objective
 from torchlogit.problem import FitOptions, Status
 from torchlogit.separation import Separation, SeparationKind, complete_separation, find_separation
 from torchlogit.solvers.base import Solver, State
+from torchlogit.tensors import joined
 from torchlogit.trace import Record
 
 # Steps that a lane may take beyond its certificate, to settle coefficients along soft directions.
@@ -358,22 +359,18 @@ def describe(objective: Objective, steps: Sequence[tuple[State, Record]]) -> Non
     if not steps:
         return
     states = [state for state, _ in steps]
-    lanes = _joined([state.lanes for state in states])
-    gradient = objective.coordinates.gradient_to_raw(_joined([state.gradient for state in states]), lanes)
+    lanes = joined([state.lanes for state in states])
+    gradient = objective.coordinates.gradient_to_raw(joined([state.gradient for state in states]), lanes)
     norms: list[float] = torch.linalg.vector_norm(gradient, 2, (1, 2)).tolist()
     theta: list[Any] | None = None
     if states[0].u[0].numel() <= _RECORDED_COEFFICIENTS:
-        theta = objective.coordinates.to_raw(_joined([state.u for state in states]), lanes).tolist()
+        theta = objective.coordinates.to_raw(joined([state.u for state in states]), lanes).tolist()
     end = 0
     for state, record in steps:
         here = slice(end, end := end + state.lanes.shape[0])
         (record["gradient_norm"],) = _plain(objective, norms[here])
         if theta is not None:
             (record["theta"],) = _plain(objective, theta[here])
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 __all__ = ["Outcome", "Run", "describe", "iterate"]

@@ -422,7 +422,7 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifier):
             with ProgressLine(wanted=not self.verbose and observer is None) as line:
                 _watch_reads(fit, getattr(self, "_reads", None) or (lambda read: line.show(told_read(read))))
                 if not (line.active or self.verbose or observer or (tasks is not None and tasks.watched)):
-                    fit.finish()
+                    fit.finish()  # and none of the steps below is left
                 for _, record in fit.steps():
                     if line.active:
                         line.show(told(record))

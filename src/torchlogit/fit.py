@@ -188,10 +188,10 @@ class Fit:
             with torch.no_grad(), self._threads, standing_helpers():
                 driver = driver or self._driver()
                 following = next(driver, None)
-                describe(self.objective, [following] if following else [])
             if following is None:
                 self._keep(finished=True)
                 return
+            describe(self.objective, [following])
             self.trace.append(following[1])
             yield following
 

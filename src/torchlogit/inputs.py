@@ -232,6 +232,7 @@ def training_features(
     array = numeric_array(estimator, X, reset=reset, none_is_fine=none_is_fine)
     rows = array.shape[0]
     if scipy.sparse.issparse(array):
+        check_sparse(array.indptr, array.indices, array.shape[1])
         block = Block(placeholder(rows), sparse=sparse_rows(array))
     else:
         block = Block(placeholder(rows), dense=tensor_view(array))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torchlogit.kernels import numba_cpu, triton_cuda
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
 from torchlogit.sources import Shard, Source, communicator_of
+from torchlogit.tensors import joined
 from torchlogit.threads import add_in_order, sweepers
 
 _EPS = torch.finfo(torch.float64).eps
@@ -98,9 +99,9 @@ class _Sums:
 
     def add(self, other: _Sums) -> None:
         """Add another block's."""
-        for name in ("weight", "held", "first", "second", "stored", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.largest = torch.maximum(self.largest, other.largest)
+        for item in fields(self):
+            together = torch.maximum if item.metadata.get("reduce") == "max" else torch.add
+            setattr(self, item.name, together(getattr(self, item.name), getattr(other, item.name)))
 
     def everywhere(self) -> Tensor:
         """Whether every row of a lane stores the column, ``(L, p)``."""
@@ -379,16 +380,14 @@ def _block_sums(block: Block, lanes: int, anchor: Tensor, unit: Tensor | None, c
         parts.append(_sparse_sums(coded, weights, anchor[here], _part_of(unit, here)))
 
     def together(name: str) -> Tensor:
-        values = [getattr(part, name) for part in parts]
-        return (values[0] if len(values) == 1 else torch.cat(values, 1)).expand(lanes, -1)
+        return joined([getattr(part, name) for part in parts], 1).expand(lanes, -1)
 
-    largest = [part.largest for part in parts]
     return _Sums(
         weights.total.expand(lanes),
         together("held"),
         together("first"),
         together("second"),
-        largest[0] if len(largest) == 1 else torch.cat(largest),
+        joined([part.largest for part in parts]),
         together("stored"),
         weights.rows.expand(lanes),
     )

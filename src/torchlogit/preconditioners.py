@@ -18,6 +18,7 @@ from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.problem import RowStats
 from torchlogit.sources import Source, communicator_of, resident
+from torchlogit.tensors import in_type
 
 # A pivot of the unit-diagonal curvature below this means that a Cholesky solve has lost most of its digits.
 _SAFE_PIVOT = 1e-11
@@ -245,8 +246,7 @@ class _Factor:
     def solve(self, gradient: Tensor) -> Tensor:
         scaled = gradient / self.scale
         if self.cholesky is not None:
-            vector = scaled if scaled.dtype == self.cholesky.dtype else scaled.to(self.cholesky.dtype)
-            solved = cholesky_solution(self.cholesky, vector)
+            solved = cholesky_solution(self.cholesky, in_type(scaled, self.cholesky.dtype))
         else:
             assert self.vectors is not None and self.inverse is not None
             solved = self.vectors @ (self.inverse * (self.vectors.T @ scaled))
@@ -433,8 +433,7 @@ def _cholesky(
     hessian: Tensor, least: float = _SAFE_PIVOT, dtype: torch.dtype = torch.float64
 ) -> _Factor | None:
     scale = hessian.diagonal().sqrt()
-    unit = (hessian / scale).div_(scale[:, None])
-    factor = cholesky(unit if unit.dtype == dtype else unit.to(dtype))
+    factor = cholesky(in_type((hessian / scale).div_(scale[:, None]), dtype))
     if factor is None or not float(factor.diagonal().amin()) ** 2 > least:
         return None
     return _Factor(scale, cholesky=factor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,16 @@ def tensor_view(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def joined(parts: Sequence[Tensor], along: int = 0) -> Tensor:
+    """The parts as one tensor; one that is alone as it is, without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), along)
+
+
+def in_type(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """In that type; a conversion to the same one takes as long as a sum."""
+    return values if values.dtype == dtype else values.to(dtype)
 
 
 def check_sparse(indptr: NDArray[Any], indices: NDArray[Any], columns: int) -> None:
@@ -72,7 +83,6 @@ def check_columns(indptr: NDArray[Any], indices: NDArray[Any], columns: int, fir
 
 def sparse_rows(matrix: Any) -> SparseRows:
     """A CSR matrix as tensors, each entry once."""
-    check_sparse(matrix.indptr, matrix.indices, matrix.shape[1])
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()

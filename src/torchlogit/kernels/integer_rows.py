@@ -17,6 +17,7 @@ from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame
+from torchlogit.tensors import in_type
 from torchlogit.threads import in_ranges, one_thread_each
 
 _LOWEST = -128
@@ -136,7 +137,7 @@ def _cut(values: Tensor, parts: int, over: int, into: Tensor | None = None) -> t
 
 def _joined(products: Tensor, parts: int, along: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Products of all parts, side by side ``along`` that dimension, in the unit of the first."""
-    products = products if products.dtype == dtype else products.to(dtype)
+    products = in_type(products, dtype)
     if parts == 1:
         return products
     total, *finer = products.chunk(parts, along)

@@ -27,6 +27,7 @@ from torchlogit.kernels.first_use import make_ready
 from torchlogit.kernels.torch_device import TorchKernel, added_up
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.tensors import joined
 from torchlogit.threads import at_once, workers
 
 # Elements of a block times outputs for each thread: a millisecond, beside which starting a thread (0.1 ms) is little.
@@ -121,7 +122,7 @@ class NumbaKernel(TorchKernel):
         if not self._takes(block, theta):
             return super().linear_predictor(block, theta, lanes)
         parts = [self._predictor(part, theta, lanes, curved=False)[0] for part in _contiguous(block)]
-        return _joined(parts).reshape(block.rows, *theta.shape[:2]).to(self.dtype)
+        return joined(parts).reshape(block.rows, *theta.shape[:2]).to(self.dtype)
 
     def row_curvature(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> tuple[Tensor, ...]:
         """What `curvature_product` needs of ``theta``, as `losses` defines it."""
@@ -134,10 +135,10 @@ class NumbaKernel(TorchKernel):
             return self.loss.row_curvature(eta, block.target)
         parts = [self._predictor(part, theta, lanes, curved=True) for part in _contiguous(block)]
         shape = (block.rows, *theta.shape[:2])
-        bend = _joined([part[0] for part in parts]).reshape(shape)
+        bend = joined([part[0] for part in parts]).reshape(shape)
         if self.loss.outputs == 1:
             return (bend,)
-        return bend, _joined([part[1] for part in parts])[..., None]
+        return bend, joined([part[1] for part in parts])[..., None]
 
     def _predictor(
         self, block: Block, theta: Tensor, lanes: Tensor | None, *, curved: bool
@@ -565,10 +566,6 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 def _tensor(array: Any) -> Tensor:
     return torch.from_numpy(array)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _piece_rows(block: Block) -> int:

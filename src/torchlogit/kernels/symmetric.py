@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels.small_matrices import transposed_product
+from torchlogit.tensors import in_type
 
 # Columns of a product that are computed at once, and those of several classes.
 STRIPE, _PAIR_COLUMNS = 256, 32
@@ -23,8 +24,7 @@ def add_upper(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor
     """
     width = right.shape[1]
     if not is_wide(width):
-        product = transposed_product(left, right)
-        product = product if product.dtype == torch.float64 else product.to(torch.float64)
+        product = in_type(transposed_product(left, right), torch.float64)
         return product if into is None else into.add_(product)
     total = torch.zeros(width, width, dtype=torch.float64, device=right.device) if into is None else into
     for start in range(0, width, STRIPE):

@@ -20,6 +20,7 @@ from torchlogit.kernels.symmetric import add_pairs, add_upper, is_wide, mirrored
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
 from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.tensors import in_type
 from torchlogit.threads import at_once, one_thread_each, workers
 
 # Elements of the largest temporary of a curvature block: rows * K * (p + 1). 32 MiB of float64.
@@ -247,14 +248,14 @@ class TorchKernel:
         self, block: Block, dense: Tensor | None, sparse: list[SparsePart], theta: Tensor, lanes: Tensor | None
     ) -> Tensor:
         points, outputs, width = theta.shape
-        flat = _as(theta.reshape(points * outputs, width), self.dtype)
+        flat = in_type(theta.reshape(points * outputs, width), self.dtype)
         column = 0 if dense is None else dense.shape[1]
         # Outputs as rows, not as columns: half the time for ten of them on a CPU.
         if dense is not None and dense.device.type != "cpu":
             eta = self._multiplied(dense, flat[:, :column].T)
             eta = eta if column == width else eta.add_(flat[:, -1])
         elif dense is not None and dense.dtype != self.dtype:
-            eta = _as((_as(flat[:, :column], dense.dtype) @ dense.T).T, self.dtype)
+            eta = in_type((in_type(flat[:, :column], dense.dtype) @ dense.T).T, self.dtype)
             eta = eta if column == width else eta.add_(flat[:, -1])
         elif dense is not None and column == width:
             eta = (flat @ dense.T).T
@@ -280,9 +281,9 @@ class TorchKernel:
         """``sum_i slope_i z_i'``: ``slope (rows, M, K)`` to ``(M, K, p + 1)`` float64."""
         rows, points, outputs = slope.shape
         flat = slope.reshape(rows, points * outputs)
-        factor = flat if dense is None else _as(flat, dense.dtype)
+        factor = flat if dense is None else in_type(flat, dense.dtype)
         if dense is not None and dense.shape[1] == width:
-            return _as(self._multiplied(factor.T, dense), torch.float64).reshape(points, outputs, width)
+            return in_type(self._multiplied(factor.T, dense), torch.float64).reshape(points, outputs, width)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64, device=slope.device)
         column = 0
         if dense is not None:
@@ -308,7 +309,7 @@ class TorchKernel:
         self._last_eta = (block, theta.clone(), eta) if theta.numel() <= _REMEMBERED_ELEMENTS else None
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         value, slope, margin = self.loss.value_first_margin(eta, target)
-        margin = _as(margin, torch.float64)
+        margin = in_type(margin, torch.float64)
         if weight is not None:
             margin = torch.where(weight > 0, margin, torch.inf)
             value = self._weighted(value[..., None], weight)[..., 0]
@@ -504,11 +505,6 @@ def added_up(stats: Iterable[RowStats]) -> RowStats:
 def _with_gram(a: RowStats, b: RowStats, gram: Tensor | None) -> RowStats:
     """The sum of two records whose matrices are added up already."""
     return replace(replace(a, gram=None) + replace(b, gram=None), gram=gram)
-
-
-def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """In that type; a conversion to the same one takes as long as a sum."""
-    return values if values.dtype == dtype else values.to(dtype)
 
 
 def _missing(block: Block) -> Tensor | None:
