@@ -68,5 +68,7 @@ def _app() -> Any:
 
     from torchlogit import tour as package
 
-    page = Path(package.__path__[0]) / "app.py"
-    return marimo.create_asgi_app(quiet=True).with_app(path="", root=str(page)).build()
+    folder = Path(package.__path__[0])
+    script = (folder / "tour.js").read_text(encoding="utf-8")
+    pages = marimo.create_asgi_app(quiet=True, html_head=f"<script>{script}</script>")
+    return pages.with_app(path="", root=str(folder / "app.py")).build()

@@ -41,22 +41,23 @@ def _(mo):
 
 
 @app.cell
-def _(mo):
+def _(mo, points, set_own_points):
     angle = mo.ui.slider(-180, 180, 5, 100, label="turn the line", show_value=True)
     shift = mo.ui.slider(-3, 3, 0.1, 0.8, label="move it", show_value=True)
     show_best = mo.ui.checkbox(label="show the best line")
     own_x1 = mo.ui.slider(-3.8, 3.8, 0.2, -2, label="your point: x₁", show_value=True)
     own_x2 = mo.ui.slider(-3, 3, 0.2, 2, label="x₂", show_value=True)
     own_label = mo.ui.dropdown(["orange", "blue"], "blue", label="group")
-    return angle, own_label, own_x1, own_x2, shift, show_best
 
+    def _add(_):
+        mine = points.placed(own_x1.value, own_x2.value, own_label.value)
+        set_own_points(lambda own: [*own, mine])
 
-@app.cell
-def _(mo, own_label, own_x1, own_x2, set_own_points):
-    ghost = (own_x1.value, own_x2.value, float(own_label.value == "blue"))
-    add_point = mo.ui.button(label="add this point", on_change=lambda _: set_own_points(lambda own: [*own, ghost]))
+    # In the cell of the sliders: in one of their own these would be made anew at every move of a slider, and the
+    # sliders be drawn anew with them, in the middle of the move.
+    add_point = mo.ui.button(label="add this point", on_change=_add)
     clear_points = mo.ui.button(label="remove mine", on_change=lambda _: set_own_points([]))
-    return add_point, clear_points, ghost
+    return add_point, angle, clear_points, own_label, own_x1, own_x2, shift, show_best
 
 
 @app.cell
@@ -77,16 +78,17 @@ def _(add_point, angle, clear_points, mo, own_label, own_x1, own_x2, page, shift
 
 
 @app.cell
-def _(angle, ghost, mo, own_points, page, pictures, points, shift, show_best, torch):
+def _(angle, mo, own_label, own_points, own_x1, own_x2, page, pictures, points, shift, show_best, torch):
     _X, _y = points.with_own(*points.two_groups(), own_points())
     _judged = points.judge(_X, _y, torch.pi * angle.value / 180, shift.value)
     _best = points.best_line(_X, _y) if show_best.value else None
     _wrong = int(_judged.wrong.sum())
+    _ghost = points.placed(own_x1.value, own_x2.value, own_label.value)
     mo.Html(
         page.body(
             page.figures((
                 "The dashed circle is the point you are about to add. The green line, if shown, is LogisticRegression's.",
-                pictures.plane(_X, _y, _judged, len(own_points()), ghost, _best),
+                pictures.plane(_X, _y, _judged, len(own_points()), _ghost, _best),
             )),
             page.readings(1, {
                 "points": ("points", len(_y)), "wrong": ("on the wrong side", _wrong), "loss": ("loss", _judged.loss),
@@ -110,20 +112,19 @@ def _(mo):
 
 
 @app.cell
-def _(mo):
+def _(mo, set_own_hours, sliders):
     weight = mo.ui.slider(-1, 5, 0.1, 0.5, label="weight w", show_value=True)
     bias = mo.ui.slider(-12, 4, 0.1, -1, label="intercept b", show_value=True)
     own_x = mo.ui.slider(0, 6.4, 0.1, 5, label="your point: hours", show_value=True)
     own_passed = mo.ui.dropdown(["failed", "passed"], "failed", label="and")
-    return bias, own_passed, own_x, weight
 
+    def _add(_):
+        mine = sliders.placed(own_x.value, own_passed.value)
+        set_own_hours(lambda own: [*own, mine])
 
-@app.cell
-def _(mo, own_passed, own_x, set_own_hours):
-    hours_ghost = (own_x.value, float(own_passed.value == "passed"))
-    add_hours = mo.ui.button(label="add this point", on_change=lambda _: set_own_hours(lambda own: [*own, hours_ghost]))
+    add_hours = mo.ui.button(label="add this point", on_change=_add)
     clear_hours = mo.ui.button(label="remove mine", on_change=lambda _: set_own_hours([]))
-    return add_hours, clear_hours, hours_ghost
+    return add_hours, bias, clear_hours, own_passed, own_x, weight
 
 
 @app.cell
@@ -142,7 +143,7 @@ def _(add_hours, bias, clear_hours, mo, own_passed, own_x, page, weight):
 
 
 @app.cell
-def _(bias, hours_ghost, mo, own_hours, page, pictures, sliders, torch, weight):
+def _(bias, mo, own_hours, own_passed, own_x, page, pictures, sliders, torch, weight):
     _x, _y = sliders.hours()
     if own_hours():
         _mine = torch.tensor(own_hours(), dtype=_x.dtype)
@@ -150,12 +151,13 @@ def _(bias, hours_ghost, mo, own_hours, page, pictures, sliders, torch, weight):
     _seen = sliders.forward(_x, _y, weight.value, bias.value)
     _columns = [_x, _y, _seen.z, _seen.p, _seen.losses]
     _rows = [[f"{k + 1}", *(f"{float(c[k]):.3f}".replace("-", "−") for c in _columns)] for k in range(len(_x))]
+    _ghost = sliders.placed(own_x.value, own_passed.value)
     _steeper = "up" if _seen.slope_w < 0 else "down"
     mo.Html(
         page.body(
             page.figures(
                 ("Blue passed, orange failed. A bar is how far the curve is from the truth. The dashed circle is yours.",
-                 pictures.sigmoid(_x, _y, (weight.value, bias.value), _seen, len(own_hours()), hours_ghost)),
+                 pictures.sigmoid(_x, _y, (weight.value, bias.value), _seen, len(own_hours()), _ghost)),
                 ("The loss for every <i>w</i>, with your <i>b</i>. The dashed line is the slope where you stand.",
                  pictures.valley(_x, _y, weight.value, bias.value, _seen)),
             ),

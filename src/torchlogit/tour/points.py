@@ -20,6 +20,11 @@ def two_groups() -> tuple[Tensor, Tensor]:
     return centres[y.long()] + 0.9 * noise, y
 
 
+def placed(x1: float, x2: float, group: str) -> Own:
+    """The reader's point, as the controls stand."""
+    return x1, x2, float(group == "blue")
+
+
 def with_own(X: Tensor, y: Tensor, own: list[Own]) -> tuple[Tensor, Tensor]:
     """The points, and the reader's after them."""
     if not own:

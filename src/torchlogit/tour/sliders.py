@@ -15,6 +15,11 @@ def hours() -> tuple[Tensor, Tensor]:
     return torch.tensor(x, dtype=torch.float64), torch.tensor(passed, dtype=torch.float64)
 
 
+def placed(x: float, outcome: str) -> tuple[float, float]:
+    """The reader's person, as the controls stand."""
+    return x, float(outcome == "passed")
+
+
 @dataclass(frozen=True)
 class Forward:
     """Everything between a point and its loss."""
