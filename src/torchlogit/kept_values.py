@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlogit.block_diagonal import CentredBlocks
 from torchlogit.class_curvature import ClassInverse, _LaneInverse
 from torchlogit.drive import HeldCertificate, LaneProgress, Outcome
 from torchlogit.journal import Sweep
@@ -36,7 +37,7 @@ KEPT: tuple[type, ...] = (
     Progress, Moments, Sweep, RowStats,
     Outcome, LaneProgress, HeldCertificate, Separation,
     State, GuidedState, LBFGSState, NewtonState,
-    DiagonalInverse, CentredInverse, Recycled, _Factor, HessianInverse, EigenbasisInverse,
+    DiagonalInverse, CentredInverse, CentredBlocks, Recycled, _Factor, HessianInverse, EigenbasisInverse,
     ClassInverse, _LaneInverse, Leading,
 )  # fmt: skip
 _RECORDS = {kind.__name__: kind for kind in KEPT}

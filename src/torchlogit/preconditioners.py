@@ -127,9 +127,13 @@ class CentredInverse:
     def solve(self, gradient: Tensor) -> Tensor:
         """Centre, element by element, and back."""
         columns, intercept = gradient[..., :-1], gradient[..., -1:]
-        step = self.inverse[..., :-1] * (columns - self.centre * intercept)
+        step = self.scaled(columns - self.centre * intercept)
         rest = self.inverse[..., -1:] * intercept - (self.centre * step).sum(-1, keepdim=True)
         return torch.cat([step, rest], dim=-1)
+
+    def scaled(self, columns: Tensor) -> Tensor:
+        """The centred columns' part ``(A, K, p)`` of a solution."""
+        return self.inverse[..., :-1] * columns
 
     def take(self, keep: Tensor) -> CentredInverse:
         """Some of the lanes."""

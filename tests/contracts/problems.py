@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import loss_for
@@ -27,6 +28,7 @@ PRECONDITIONERS = {
     "identity": lambda objective: Identity(),
     "diagonal": lambda objective: HessianDiagonal(),
     "centred diagonal": lambda objective: CentredDiagonal(),
+    "block diagonal": lambda objective: BlockDiagonal(),
     "Cholesky": lambda objective: HessianCholesky(),
     "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
     "Hessian of the first read": lambda objective: PassingHessian(objective.source.subsample(0.5, 0)),

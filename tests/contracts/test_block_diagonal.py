@@ -1,0 +1,148 @@
+"""Neighbouring columns: what a few rows say of them is used as far as it is certain, and only where it helps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.problems import objective_from
+from torchlogit import LogisticRegression
+from torchlogit.block_diagonal import BlockDiagonal, CentredBlocks
+from torchlogit.preconditioners import CentredDiagonal, CentredInverse, Recycled
+from torchlogit.solvers.conjugate_gradient import newton_path
+
+COLUMNS = 32  # of a block
+
+
+def chained(rng, rows, columns, correlation=0.8):
+    """Each column correlated with the one before; two classes."""
+    X = rng.normal(size=(rows, columns))
+    for j in range(1, columns):
+        X[:, j] = correlation * X[:, j - 1] + np.sqrt(1 - correlation**2) * X[:, j]
+    return X, (X[:, 0] - X[:, -1] + rng.logistic(size=rows) > 0).astype(int)
+
+
+def built(objective, u=None):
+    return BlockDiagonal().build(objective, objective.zeros() if u is None else u, objective.all_lanes())
+
+
+def products(objective, inverse, gradient):
+    tolerance = torch.full((1,), 1e-3, dtype=torch.float64)
+    u, lanes = objective.zeros(), objective.all_lanes()
+    return newton_path(objective, u, lanes, gradient, inverse.solve, tolerance, 200).products
+
+
+def test_blocks_are_those_of_the_hessian(rng):
+    """As far as rows leave no doubt: with all of them, and so many that nothing is drawn to zero."""
+    X, y = chained(rng, 1_000, 40, 0.9)
+    objective = objective_from(X * 3 + 1, y, 1e-2)
+    whole = objective.hessian(objective.zeros(), objective.all_lanes())[0]
+    inverse = built(objective)
+    assert isinstance(inverse, CentredBlocks)
+    assert inverse.blocks.shape == (2, COLUMNS, COLUMNS)
+    for block, start, stop in ((0, 0, 32), (1, 32, 40)):
+        found = torch.linalg.inv(inverse.blocks[block, : stop - start, : stop - start])
+        expected = whole[start:stop, start:stop]
+        torch.testing.assert_close(found.diagonal(), expected.diagonal(), rtol=1e-6, atol=0)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.04 * float(expected.abs().max()))
+    beyond = inverse.blocks[1, 8:, 8:]
+    torch.testing.assert_close(beyond, torch.eye(24, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_solves_block_by_block(rng, fit_intercept):
+    X, y = chained(rng, 500, 40)
+    objective = objective_from(X + 2, y, 1e-2, fit_intercept=fit_intercept)
+    inverse = built(objective)
+    gradient = objective.project(torch.from_numpy(rng.normal(size=(1, 1, 41))))
+    solved = inverse.solve(gradient)
+    centred = gradient[0, 0, :-1] - inverse.centre[0, 0] * gradient[0, 0, -1]
+    expected = [inverse.blocks[0] @ centred[:32], inverse.blocks[1, :8, :8] @ centred[32:]]
+    torch.testing.assert_close(solved[0, 0, :-1], torch.cat(expected), rtol=1e-12, atol=1e-14)
+    assert inverse.take(torch.tensor([True])) is inverse
+
+
+def test_fewer_products_where_neighbours_correlate(rng):
+    X, y = chained(rng, 2_000, 100)
+    objective = objective_from(X, y, 1e-4)
+    gradient = objective.value_gradient(objective.zeros(), objective.all_lanes()).gradient
+    diagonal = CentredDiagonal().build(objective, objective.zeros(), objective.all_lanes())
+    assert 2 * products(objective, built(objective), gradient) <= products(objective, diagonal, gradient)
+
+
+def test_independent_columns_keep_the_diagonal(rng):
+    X = rng.normal(size=(2_000, 100))
+    objective = objective_from(X, (X[:, 0] + rng.logistic(size=2_000) > 0).astype(int), 1e-4)
+    assert type(built(objective)) is CentredInverse
+
+
+def test_what_two_rare_columns_share_by_chance_is_not_believed(rng):
+    """Each has the same two rows, so that they correlate by one in the sample: two rows prove nothing."""
+    X = rng.normal(size=(1_000, 40))
+    X[:, 20:22] = 0.0
+    X[:2, 20:22] = 1.0
+    objective = objective_from(X, (X[:, 0] + rng.logistic(size=1_000) > 0).astype(int), 1e-4)
+    assert type(built(objective)) is CentredInverse
+
+
+def test_equal_constant_and_far_columns(rng):
+    X, y = chained(rng, 400, 40)
+    X[:, 1], X[:, 2], X[:, 3] = X[:, 0], 1.0, -X[:, 0]
+    X[:, 4:] *= np.logspace(-30, 30, 36)
+    for l2 in (0.0, 1e-2):
+        objective = objective_from(X, y, l2)
+        inverse = built(objective)
+        assert isinstance(inverse, CentredBlocks)
+        assert bool(torch.isfinite(inverse.blocks).all())
+        root = inverse.blocks.diagonal(dim1=1, dim2=2).sqrt()
+        unit = inverse.blocks / root[:, None] / root[:, :, None]
+        assert float(torch.linalg.eigvalsh(unit).min()) > 0
+
+
+def test_rows_that_do_not_count_are_not_looked_at(rng):
+    X, y = chained(rng, 600, 40)
+    weight = torch.ones(600, dtype=torch.float64)
+    weight[::3] = 0.0
+    weight[1::3] = 2.0
+    kept = weight > 0
+    unseen = X.copy()
+    unseen[::3] = 1e200
+    whole = built(objective_from(unseen, y, 1e-2, weight=weight))
+    alone = built(objective_from(X[kept.numpy()], y[kept.numpy()], 1e-2, weight=weight[kept]))
+    assert isinstance(whole, CentredBlocks)
+    torch.testing.assert_close(whole.blocks, alone.blocks, rtol=1e-5, atol=1e-6 * float(alone.blocks.abs().max()))
+    assert type(built(objective_from(X, y, 1e-2, weight=(torch.arange(600) == 5).double()))) is CentredInverse
+
+
+def test_away_from_zero_the_diagonal_is_that_of_the_point(rng):
+    X, y = chained(rng, 500, 40)
+    objective = objective_from(X, y, 1e-2)
+    u = torch.from_numpy(rng.normal(size=(1, 1, 41))) / 4
+    diagonal, _ = objective.centred_diagonal(u, objective.all_lanes())
+    found = torch.linalg.inv(built(objective, u).blocks[0]).diagonal()
+    torch.testing.assert_close(found, diagonal[0, 0, :32], rtol=1e-9, atol=0)
+
+
+def test_around_them_directions_are_used_again(rng):
+    X, y = chained(rng, 500, 40)
+    objective = objective_from(X, y, 1e-3)
+    lanes, plain = objective.all_lanes(), built(objective)
+    gradient = objective.value_gradient(objective.zeros(), lanes).gradient
+    tolerance = torch.full((1,), 1e-3, dtype=torch.float64)
+    solved = newton_path(objective, objective.zeros(), lanes, gradient, plain.solve, tolerance, 20, kept=20)
+    recycled = Recycled.of(plain, solved.pairs)
+    assert isinstance(recycled, Recycled)
+    assert recycled.around is plain
+
+
+def test_the_same_optimum_for_any_number_of_threads(rng):
+    X, y = chained(rng, 3_000, 600)
+    models = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        models.append(LogisticRegression(tol=1e-9).fit(X, y))
+    torch.set_num_threads(1)
+    assert all(model.plan_.preconditioner == "block diagonal of the Hessian" for model in models)
+    assert all(model.converged_ for model in models)
+    np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=0, atol=1e-7)
