@@ -7,6 +7,7 @@ starts another on the same rows.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import math
 import multiprocessing
@@ -160,6 +161,9 @@ class Desk:
 
     def memory(self, peer: str, setting: dict[str, float]) -> int:
         """Bytes that a fit needs above X, y and the libraries; true in a fresh worker only."""
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # what was freed must not be there for the fit
+            ctypes.CDLL(None).malloc_trim(0)
         with contextlib.suppress(OSError):  # forget the peaks of importing and warming up, where Linux lets us
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         before = peak_memory()
