@@ -188,8 +188,8 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
-    Beside the diagonal of dense rows of two classes stands what neighbouring columns have in common.
-    Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of those.
+    Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
+    common. Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of those.
     Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)
@@ -313,8 +313,13 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
 
 
 def _diagonal(objective: Objective) -> BlockDiagonal | CentredDiagonal:
-    """What a diagonal can be made of, in hardly more time."""
-    return BlockDiagonal() if objective.outputs == 1 and objective.only_block is not None else CentredDiagonal()
+    """What a diagonal can be made of, in hardly more time.
+
+    Fewer rows than columns bend the objective in other ways than their columns vary together (400 x 5,000, smooth
+    curves: 861 reads around blocks, 359 around the diagonal).
+    """
+    enough = objective.source.rows >= objective.width
+    return BlockDiagonal() if enough and objective.outputs == 1 and objective.only_block else CentredDiagonal()
 
 
 def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS, str]:

@@ -86,6 +86,20 @@ def test_what_two_rare_columns_share_by_chance_is_not_believed(rng):
     assert type(built(objective)) is CentredInverse
 
 
+def test_rare_columns_that_the_sample_misses_are_not_taken_for_constants(rng):
+    """Each is zero in all rows that are looked at, so that they would all be alike."""
+    X, _ = chained(rng, 4_000, 64)
+    X[:, 32:] = 0.0
+    looked_at = np.arange(0, 4_000, 4_000 // 1_024)
+    others = np.setdiff1d(np.arange(4_000), looked_at)
+    for j in range(32, 64):
+        X[rng.choice(others, 5), j] = 1.0
+    inverse = built(objective_from(X, (X[:, 0] + rng.logistic(size=4_000) > 0).astype(int), 1e-4))
+    rare = inverse.blocks[1]
+    assert float((rare - torch.diag(rare.diagonal())).abs().max()) < 0.01 * float(rare.diagonal().min())
+    assert float((inverse.blocks[0] - torch.diag(inverse.blocks[0].diagonal())).abs().max()) > 1.0
+
+
 def test_equal_constant_and_far_columns(rng):
     X, y = chained(rng, 400, 40)
     X[:, 1], X[:, 2], X[:, 3] = X[:, 0], 1.0, -X[:, 0]
@@ -146,3 +160,10 @@ def test_the_same_optimum_for_any_number_of_threads(rng):
     assert all(model.plan_.preconditioner == "block diagonal of the Hessian" for model in models)
     assert all(model.converged_ for model in models)
     np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=0, atol=1e-7)
+
+
+def test_fewer_rows_than_columns_keep_the_diagonal(rng):
+    X, y = chained(rng, 500, 1_600)
+    model = LogisticRegression(C=0.01).fit(X, y)
+    assert model.plan_.preconditioner == "diagonal of the Hessian"
+    assert model.converged_
