@@ -18,8 +18,8 @@ from torchlogit.preconditioners import CentredDiagonal, CentredInverse
 from torchlogit.problem import Block
 
 # Columns of a block, rows whose correlations count, and those that are written out together, in a core's cache.
-# (20,000 x 2,000, neighbours correlated by 0.6, products: 68 with the diagonal, 34, 34 and 35 with 16, 32 and 64 columns,
-# three less with twice the rows. 10,000 x 784 pixels, two classes, reads: 30 with the diagonal, 23, 19 and 21.)
+# (20,000 x 2,000, neighbours correlated by 0.6, products: 68 with the diagonal, 34, 34 and 35 with 16, 32 and 64
+# columns, three less with twice the rows. 10,000 x 784 pixels, two classes, reads: 30 with the diagonal, 23, 19, 21.)
 _COLUMNS, _ROWS, _PIECE_ROWS = 32, 1_024, 32
 # The share of its correlations that has to be left of a block's for blocks to be worth a product with every gradient.
 _WORTH = 0.5

@@ -189,7 +189,8 @@ def choose(
     ==========================  =============================  ==================================================
 
     Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
-    common. Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of those.
+    common. Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of
+    those.
     Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
     """
     sample = _sample(objective, options.seed)
