@@ -319,8 +319,8 @@ def _diagonal(objective: Objective) -> BlockDiagonal | CentredDiagonal:
     Fewer rows than columns bend the objective in other ways than their columns vary together (400 x 5,000, smooth
     curves: 861 reads around blocks, 359 around the diagonal).
     """
-    enough = objective.source.rows >= objective.width
-    return BlockDiagonal() if enough and objective.outputs == 1 and objective.only_block else CentredDiagonal()
+    enough = objective.source.rows >= objective.width and objective.outputs == 1
+    return BlockDiagonal() if enough and objective.only_block is not None else CentredDiagonal()
 
 
 def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS, str]:

@@ -164,7 +164,9 @@ def test_values_reach_the_page_in_the_order_in_which_they_were_chosen(page):
     chosen = [slid(page, "w-2", [key]) for key in ("ArrowLeft", "ArrowLeft", "ArrowRight")]
     sent = []
     for number in range(1, 4):
-        while len(held) < number:
+        for _ in range(500):
+            if len(held) >= number:
+                break
             page.wait_for_timeout(20)
         page.wait_for_timeout(100)  # for others to come, if they may
         assert len(held) == number, "each waits for the answer to the one before it"
