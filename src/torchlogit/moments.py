@@ -25,6 +25,8 @@ _NEAR, _FARTHEST, _ORDINARY = 4.0, 1e4, 1e6
 _FEW_BYTES = 1_000_000
 # Numbers stored in a block that compiled loops sum up: some milliseconds for each thread.
 _COMPILED_ELEMENTS = 8_000_000
+# Elements that are centred together, in a core's cache.
+_PIECE_ELEMENTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,15 +430,22 @@ class _Weights:
 
 
 def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:
-    weight, width = weights.each, anchor.shape[0]
-    distance = dense.to(torch.float64) - anchor
-    if unit is not None:
-        distance.div_(unit)
-    held = weights.total[:, None].expand(-1, width)
-    first = weight.T @ distance
-    largest = distance.abs().amax(0)
-    second = weight.T @ distance.square_()
-    return _Part(held, first, second, largest, weights.rows[:, None].expand(-1, width))
+    width, rows = anchor.shape[0], dense.shape[0]
+    if dense.device.type == "cpu":
+        rows = min(rows, max(1, _PIECE_ELEMENTS // max(width, 1)))
+    room = anchor.new_empty(rows, width)
+    first, second = anchor.new_zeros(2, weights.each.shape[1], width)
+    largest = torch.zeros_like(anchor)
+    for start in range(0, dense.shape[0], max(rows, 1)):
+        piece, weight = dense[start : start + rows], weights.each[start : start + rows].T
+        distance = torch.sub(piece, anchor, out=room[: piece.shape[0]])
+        if unit is not None:
+            distance.div_(unit)
+        first += weight @ distance
+        torch.maximum(largest, torch.maximum(distance.amax(0), distance.amin(0).neg_()), out=largest)
+        second += weight @ distance.square_()
+    held, stored = (total[:, None].expand(-1, width) for total in (weights.total, weights.rows))
+    return _Part(held, first, second, largest, stored)
 
 
 def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:

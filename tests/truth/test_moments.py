@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from contracts.problems import coded_columns, sparse_rows
+from torchlogit import moments as moments_module
 from torchlogit.moments import column_moments, find_non_finite
 from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
@@ -66,6 +67,29 @@ def test_against_rational_arithmetic(name, weighted, layout):
     rounding = 1e-15 * np.abs(column).max() / deviation if deviation else 0
     assert float(moments.deviation[0, 0]) == pytest.approx(deviation, rel=1e-12 + rounding)
     assert float(moments.largest[0]) >= np.abs(column[weight > 0]).max() * (1 - 1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_pieces_of_a_block_are_added_up(monkeypatch, dtype, weighted):
+    """Rows of more numbers than are centred together, the last piece a shorter one."""
+    rng = np.random.default_rng(3)
+    dense = (rng.normal(size=(701, 300)) * 10.0 ** rng.integers(-3, 4, 300) + 5).astype(dtype)
+    dense[[3, 690], 7] = 1e6, -3e6
+    weight = rng.choice([0.5, 1.0, 3.0], (701, 2)) if weighted else None
+    lanes = 2 if weighted else 1
+    found = moments_of(dense=dense, weight=weight, lanes=lanes)
+    monkeypatch.setattr(moments_module, "_PIECE_ELEMENTS", 2**40)
+    whole = moments_of(dense=dense, weight=weight, lanes=lanes)
+    assert float(((found.mean - whole.mean) / whole.deviation).abs().max()) <= 1e-13
+    torch.testing.assert_close(found.deviation, whole.deviation, rtol=1e-13, atol=0)
+    assert torch.equal(found.largest, whole.largest)
+    for lane in range(lanes):
+        of_rows = np.ones(701) if weight is None else weight[:, lane]
+        for column in (0, 7, 299):
+            mean, deviation = exact(dense[:, column], of_rows)
+            assert float(found.mean[lane, column]) == pytest.approx(mean, rel=0, abs=1e-13 * deviation)
+            assert float(found.deviation[lane, column]) == pytest.approx(deviation, rel=1e-13)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e-300, 1e200, 1.7e9 + 0.123])
