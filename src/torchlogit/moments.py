@@ -436,7 +436,7 @@ def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor |
     room = anchor.new_empty(rows, width)
     first, second = anchor.new_zeros(2, weights.each.shape[1], width)
     largest = torch.zeros_like(anchor)
-    for start in range(0, dense.shape[0], max(rows, 1)):
+    for start in range(0, dense.shape[0], rows):
         piece, weight = dense[start : start + rows], weights.each[start : start + rows].T
         distance = torch.sub(piece, anchor, out=room[: piece.shape[0]])
         if unit is not None:

@@ -190,8 +190,8 @@ def choose(
 
     Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
     common. Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of
-    those.
-    Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the curvature.
+    those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the
+    curvature.
     """
     sample = _sample(objective, options.seed)
     solver, reason, guide = _guided(objective, options.tol, sample)
@@ -232,7 +232,7 @@ def _guided(
             # Where conjugate gradients around the diagonal are slow, gradients around it would be, too.
             last_resort = solver.last_resort if isinstance(solver.last_resort, LBFGS) else solver
             products = max(_LEAST_GUIDE_PRODUCTS, int(_GUIDE_PRODUCTS * objective.width))
-            first = Guided(HandedOn(BlockDiagonal()), tol, guide.objective, last_resort, products)
+            first = Guided(HandedOn(_diagonal(guide.objective)), tol, guide.objective, last_resort, products)
             return first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide
     blocks = solver.preconditioner
     if isinstance(solver, Newton) and isinstance(blocks, ClassCholesky) and blocks.sample is objective.source:
@@ -314,13 +314,8 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
 
 
 def _diagonal(objective: Objective) -> BlockDiagonal | CentredDiagonal:
-    """What a diagonal can be made of, in hardly more time.
-
-    Fewer rows than columns bend the objective in other ways than their columns vary together (400 x 5,000, smooth
-    curves: 861 reads around blocks, 359 around the diagonal).
-    """
-    enough = objective.source.rows >= objective.width and objective.outputs == 1
-    return BlockDiagonal() if enough and objective.only_block is not None else CentredDiagonal()
+    """What a diagonal can be made of, in hardly more time."""
+    return BlockDiagonal() if BlockDiagonal.fits(objective) else CentredDiagonal()
 
 
 def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS, str]:
