@@ -6,6 +6,8 @@ To add a format: a function that writes a frame to a path, and one line in ``FOR
 from __future__ import annotations
 
 import gzip
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from sklearn.datasets import dump_svmlight_file
 from torchlogit import scan
 from torchlogit.file_table import Roles
 from torchlogit.scanning import open_table
+from torchlogit.sources.files import Bytes
 from torchlogit.sources.text import TextOptions
 
 ROWS = (700, 1, 453)
@@ -267,6 +270,25 @@ def test_the_listener_hears_each_read_to_its_end(case):
     reads = [heard[start:stop] for start, stop in zip([0, *falls], [*falls, len(heard)], strict=True)]
     assert len(reads) >= 2
     assert all(read[-1] == 1.0 and read[0] < 0.9 for read in reads)
+
+
+def test_the_share_of_a_file_never_falls_beside_a_reading_thread(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 400_000)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(500):
+            with Bytes(path, "a") as stream:
+                reader = threading.Thread(target=lambda: all(iter(lambda: stream.read(5000), b"")))  # noqa: B023
+                reader.start()
+                shares = [stream.share()]
+                while reader.is_alive():
+                    shares.append(stream.share())
+                assert shares == sorted(shares)
+                assert stream.share() == 1.0
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_read_may_be_left_unfinished(case):
