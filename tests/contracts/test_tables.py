@@ -280,7 +280,7 @@ def test_the_share_of_a_file_never_falls_beside_a_reading_thread(tmp_path):
     try:
         for _ in range(500):
             with Bytes(path, "a") as stream:
-                reader = threading.Thread(target=lambda: all(iter(lambda: stream.read(5000), b"")))  # noqa: B023
+                reader = threading.Thread(target=lambda: all(iter(lambda: stream.read(5000), b"")))
                 reader.start()
                 shares = [stream.share()]
                 while reader.is_alive():
