@@ -481,9 +481,13 @@ def sparse_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
     at_once([partial(run, t) for t in range(len(sums))])
     if not all(rising):
         return None
-    total = _tensor(np.sum(sums, 0).T.copy())
-    largest = _tensor(np.max(sums, 0)[:, 3].copy())
-    return total[0:1], total[1:2], total[2:3], largest, total[4:5]
+    total = sums[0]
+    for part in sums[1:]:  # in place: there may be many columns
+        np.maximum(total[:, 3], part[:, 3], out=part[:, 3])
+        total[:, 3] = 0
+        total += part
+    held, first, second, largest, stored = (_tensor(column.copy()) for column in total.T)
+    return held[None], first[None], second[None], largest, stored[None]
 
 
 # -- products of sparse rows ------------------------------------------------------------------------------------------
