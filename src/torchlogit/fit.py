@@ -144,6 +144,7 @@ class Fit:
         else:
             effort = self.effort
             effort.passes, effort.rows, effort.nbytes, effort.seconds = known.effort
+            self._learned.clear()  # the plan may have built what was used up already
             self._learned.update(known.learned or {})
             if known.run is not None:
                 self.run.restore(known.run)

@@ -15,11 +15,15 @@ from torchlogit.kernels.numba_cpu import FLOATS
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
 from torchlogit.kernels.shortened import ShortenedKernel, block_rows, shortened
 from torchlogit.objective import Objective
+from torchlogit.preconditioners import InverseCurvature
 from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
+# The share that it may have of the curvature in flat directions; rows that tell, as many together as a cache holds, and
+# random directions; and what a row bends at zero.
+_MOST_MISLEADING, _COMPARED_ROWS, _WRITTEN_ROWS, _DIRECTIONS, _MOST_BEND = 0.05, 256, 32, 4, 0.25
 # How many times what rounding leaves of the gradient a start may: with eight bits, each step from there gains a digit,
 # with bfloat16 two. With many outputs, where a read of the rows themselves takes longest, no more than that.
 _BITS_DIGITS, _SHORT_DIGITS, _MANY_DIGITS = 10.0, 30.0, 1.0
@@ -48,16 +52,48 @@ class Guide:
     tol: float
     rounded_to: str = "eight bits"
 
+    def misleads(self, objective: Objective, curvature: InverseCurvature) -> bool:
+        """Whether rounding bends the objective in the flattest directions by much of what the rows do there.
+
+        Parameters
+        ----------
+        objective : Objective
+            Over the rows themselves.
+        curvature : InverseCurvature
+            Of either at zero.
+        """
+        block, rounded, lanes = objective.only_block, self.objective.only_block, objective.all_lanes()
+        assert block is not None and rounded is not None
+        random = torch.Generator().manual_seed(0)
+        shape = (_DIRECTIONS, *objective.zeros().shape)
+        flat = torch.stack([curvature.solve(one) for one in torch.randn(shape, generator=random, dtype=torch.float64)])
+        directions = flat.reshape(_DIRECTIONS, -1).to(torch.float32).T
+        own = float((objective.ridge * flat[:, 0, 0, :-1].square()).sum())
+        noise, index = 0.0, torch.arange(0, block.rows, max(1, block.rows // _COMPARED_ROWS))
+        share = _MOST_BEND / len(index)
+        for some in torch.split(index, _WRITTEN_ROWS):
+            along = objective.written_at(block, some, lanes).to(torch.float32) @ directions
+            own += share * float(along.square().sum())
+            along -= self.objective.written_at(rounded, some, lanes).to(torch.float32) @ directions
+            noise += share * float(along.square().sum())
+        return noise > _MOST_MISLEADING * own
+
+
+def takes_guide(objective: Objective) -> bool:
+    """Whether there may be a guide of one output: over dense rows in memory that compiled loops read."""
+    block = objective.only_block
+    if block is None or type(objective.kernel) is not NumbaKernel or objective.outputs > 1:
+        return False
+    return objective.prior is None and not objective.unpenalised and _fits(block)
+
 
 def guide_for(objective: Objective) -> Guide | None:
-    """The guide of a problem with one output over dense rows in memory that compiled loops read; None for others.
+    """The guide of a problem that takes one.
 
     Columns with values so far from their mean that the others' would be lost have none.
     """
     block = objective.only_block
-    if block is None or type(objective.kernel) is not NumbaKernel or objective.outputs > 1:
-        return None
-    if objective.prior is not None or objective.unpenalised or not _fits(block):
+    if block is None or not takes_guide(objective):
         return None
     frame = objective.moments.frame(objective.fit_intercept)
     assert block.dense is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky, product_operations
-from torchlogit.guide import Guide, guide_for, short_guide_for
+from torchlogit.guide import Guide, guide_for, short_guide_for, takes_guide
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.kernels.triton_cuda import device_kernel
@@ -173,8 +173,10 @@ def choose(
                                 the diagonal is known
     S <= 4,000, two classes     rows * S^2 <= 1e8, or 1e9      Newton, Cholesky of the whole Hessian at every step
                                 where rows < 20 S
-    S <= 4,000, two classes     more, and rows >= 20 S         L-BFGS around a subsample's Hessian; Newton as above
-                                                               should that mislead
+    S <= 4,000, two classes     more, and those of a subsample L-BFGS around the subsample's Hessian; Newton as above
+                                take less memory than all in   should that mislead
+                                eight bits, or rounding hides
+                                what tells columns apart
     S <= 4,000, two classes     otherwise                      Newton-CG along rows of eight bits, where there are
                                                                such; else L-BFGS around the diagonal; around the
                                                                whole Hessian should that be slow; then Newton as above
@@ -188,13 +190,14 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
-    Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
-    common. Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of
+    A subsample has ten rows for each coefficient, or a tenth of all, and is at most half of them. Beside the diagonal
+    of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in common, or all.
+    Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of
     those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the
     curvature.
     """
-    sample = _sample(objective, options.seed)
-    solver, reason, guide = _guided(objective, options.tol, sample)
+    way = _along_rounded_rows(objective, options.tol, may_warm) or _along_sample(objective, options)
+    solver, reason, guide, sample = way.solver, way.reason, way.guide, way.sample
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
     warm = None
@@ -221,19 +224,20 @@ def choose(
     return Choice(plan, solver, warm)
 
 
-def _guided(
-    objective: Objective, tol: float, sample: Source | None
-) -> tuple[Guided | LBFGS | Newton, str, Guide | None]:
-    """The table's solver along rounded rows, where there are such and no subsample; why; and those rows."""
-    solver, reason = _solver(objective, tol, sample)
-    if isinstance(solver, LBFGS) and solver.last_resort is not None and sample is None:
-        guide = guide_for(objective)
-        if guide is not None:
-            # Where conjugate gradients around the diagonal are slow, gradients around it would be, too.
-            last_resort = solver.last_resort if isinstance(solver.last_resort, LBFGS) else solver
-            products = max(_LEAST_GUIDE_PRODUCTS, int(_GUIDE_PRODUCTS * objective.width))
-            first = Guided(HandedOn(_diagonal(guide.objective)), tol, guide.objective, last_resort, products)
-            return first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide
+@dataclass(frozen=True)
+class _Way:
+    """A solver and why; rounded rows that it goes along, or a subsample that it starts from."""
+
+    solver: Guided | LBFGS | Newton
+    reason: str
+    guide: Guide | None = None
+    sample: Source | None = None
+
+
+def _along_sample(objective: Objective, options: FitOptions) -> _Way:
+    """The table's solver around a subsample, where there is one; many classes go along rounded rows."""
+    sample = _sample(objective, options.seed)
+    solver, reason = _solver(objective, options.tol, sample)
     blocks = solver.preconditioner
     if isinstance(solver, Newton) and isinstance(blocks, ClassCholesky) and blocks.sample is objective.source:
         many = float(objective.source.rows) * objective.width * objective.outputs >= _WORTH_LOOPS
@@ -241,8 +245,39 @@ def _guided(
         if guide is not None:
             blocks = ClassCholesky(guide.objective.source, guide.objective.kernel)
             along = replace(solver, guide=guide.objective, preconditioner=HandedOn(blocks))
-            return along, f"{reason}; rows rounded to {guide.rounded_to} show the way", guide
-    return solver, reason, None
+            return _Way(along, f"{reason}; rows rounded to {guide.rounded_to} show the way", guide, sample)
+    return _Way(solver, reason, None, sample)
+
+
+def _along_rounded_rows(objective: Objective, tol: float, may_warm: bool) -> _Way | None:
+    """The solver of two classes along rows of eight bits, where a subsample's copy would be no smaller than those.
+
+    None where another way is better.
+    """
+    rows, width = objective.source.rows, objective.width
+    if not takes_guide(objective) or width > _LARGEST_MATRIX or rows * float(width) ** 2 <= _EXACT_OPERATIONS_ALONE:
+        return None
+    sampled = _wanted_rows(objective)
+    may_sample = 2 * sampled <= rows
+    if may_sample and sampled * objective.source.dtype.itemsize <= rows:
+        return None
+    solver, reason = _solver(objective, tol, None)
+    assert isinstance(solver, LBFGS)
+    guide = guide_for(objective)
+    if guide is None:
+        return _Way(solver, reason)
+    handed = HandedOn(_diagonal(guide.objective, far=True))
+    if may_sample:
+        curvature = handed.around.build(guide.objective, objective.zeros(), objective.all_lanes())
+        if guide.misleads(objective, curvature):
+            return None
+        if may_warm:
+            handed.give(curvature)
+    # Where conjugate gradients around the diagonal are slow, gradients around it would be, too.
+    last_resort = solver.last_resort if isinstance(solver.last_resort, LBFGS) else solver
+    products = max(_LEAST_GUIDE_PRODUCTS, int(_GUIDE_PRODUCTS * width))
+    first = Guided(handed, tol, guide.objective, last_resort, products)
+    return _Way(first, "its rows rounded to eight bits show the way, and are read in a sixth of the time", guide)
 
 
 def start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> WarmStart:
@@ -250,9 +285,7 @@ def start_of(guide: Guide, solver: Guided | Newton, options: FitOptions) -> Warm
     objective, handed = guide.objective, solver.preconditioner
     assert isinstance(handed, HandedOn)
     brief = FitOptions(tol=max(options.tol, guide.tol), max_iter=_WARM_STEPS, seed=options.seed)
-    own = replace(
-        solver, preconditioner=handed.around, tol=brief.tol, guide=None, last_resort=None, starting=True
-    )
+    own = replace(solver, tol=brief.tol, guide=None, last_resort=None, starting=True)
     return WarmStart(objective, own, brief, hand_on=handed)
 
 
@@ -262,17 +295,29 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     A prior stands beside all rows, not beside a sample.
     """
     rows, size = objective.source.rows, objective.outputs * objective.width
-    wanted: float = max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS)
     if not objective.source.resident and objective.prior is None:  # a read costs more than any sample in memory
         sample = objective.source.subsample(1.0, seed)
-        return sample if 2 * sample.rows >= wanted else None
+        return sample if 2 * sample.rows >= _least_rows(objective) else None
     if size > _LARGEST_MATRIX and objective.outputs == 1:
         return None
-    if objective.outputs == 1 and size <= _LARGEST_MATRIX:
-        wanted = max(wanted, _SHARE * rows * min(1.0, _SHARE_COLUMNS / size))
+    wanted = _wanted_rows(objective)
     if wanted * 2 > rows or objective.prior is not None:
         return None
     return objective.source.subsample(wanted / objective.effort.total_rows, seed)
+
+
+def _least_rows(objective: Objective) -> float:
+    """Rows whose curvature resembles that of all."""
+    size = objective.outputs * objective.width
+    return float(max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS))
+
+
+def _wanted_rows(objective: Objective) -> float:
+    """Rows that a subsample in memory should have."""
+    least, size = _least_rows(objective), objective.width
+    if objective.outputs > 1 or size > _LARGEST_MATRIX:
+        return least
+    return max(least, _SHARE * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
 
 
 def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LBFGS | Newton, str]:
@@ -313,9 +358,9 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     return LBFGS(_diagonal(objective), tol), "too many columns for a matrix of their products"
 
 
-def _diagonal(objective: Objective) -> BlockDiagonal | CentredDiagonal:
-    """What a diagonal can be made of, in hardly more time."""
-    return BlockDiagonal() if BlockDiagonal.fits(objective) else CentredDiagonal()
+def _diagonal(objective: Objective, *, far: bool = False) -> BlockDiagonal | CentredDiagonal:
+    """What a diagonal can be made of, in hardly more time, or in that of a few reads."""
+    return BlockDiagonal(far) if BlockDiagonal.fits(objective) else CentredDiagonal()
 
 
 def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS, str]:

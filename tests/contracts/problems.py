@@ -29,6 +29,7 @@ PRECONDITIONERS = {
     "diagonal": lambda objective: HessianDiagonal(),
     "centred diagonal": lambda objective: CentredDiagonal(),
     "block diagonal": lambda objective: BlockDiagonal(),
+    "one block of all columns": lambda objective: BlockDiagonal(far=True),
     "Cholesky": lambda objective: HessianCholesky(),
     "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
     "Hessian of the first read": lambda objective: PassingHessian(objective.source.subsample(0.5, 0)),

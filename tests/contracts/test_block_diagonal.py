@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from contracts.problems import objective_from
-from torchlogit import LogisticRegression
+from torchlogit import LogisticRegression, block_diagonal
 from torchlogit.block_diagonal import BlockDiagonal, CentredBlocks
+from torchlogit.kernels.symmetric import inverted
 from torchlogit.preconditioners import CentredDiagonal, CentredInverse, Recycled
 from torchlogit.solvers.conjugate_gradient import newton_path
 
@@ -23,8 +24,8 @@ def chained(rng, rows, columns, correlation=0.8):
     return X, (X[:, 0] - X[:, -1] + rng.logistic(size=rows) > 0).astype(int)
 
 
-def built(objective, u=None):
-    return BlockDiagonal().build(objective, objective.zeros() if u is None else u, objective.all_lanes())
+def built(objective, u=None, far=False):
+    return BlockDiagonal(far).build(objective, objective.zeros() if u is None else u, objective.all_lanes())
 
 
 def products(objective, inverse, gradient):
@@ -167,3 +168,84 @@ def test_fewer_rows_than_columns_keep_the_diagonal(rng):
     model = LogisticRegression(C=0.01).fit(X, y)
     assert model.plan_.preconditioner == "diagonal of the Hessian"
     assert model.converged_
+
+
+# -- columns that have something in common wherever they are ----------------------------------------------------------
+
+
+def led(rng, rows, columns, factors=4):
+    """All columns follow a few that are not seen; two classes."""
+    X = rng.normal(size=(rows, columns)) + 2 * rng.normal(size=(rows, factors)) @ rng.normal(size=(factors, columns))
+    return X, (X[:, 0] - X[:, -1] + rng.logistic(size=rows) > 0).astype(int)
+
+
+def test_columns_that_correlate_far_apart_are_one_block(rng):
+    X, y = led(rng, 3_000, 100)
+    objective = objective_from(X * 3 + 1, y, 1e-4)
+    gradient = objective.value_gradient(objective.zeros(), objective.all_lanes()).gradient
+    inverse = built(objective, far=True)
+    assert isinstance(inverse, CentredBlocks)
+    assert inverse.blocks.shape == (1, 100, 100)
+    whole = objective.hessian(objective.zeros(), objective.all_lanes())[0, :-1, :-1]
+    root = torch.linalg.cholesky(whole)
+    # From a tenth of the rows, three for each column; the four that lead have 70 times the curvature of others.
+    found = torch.linalg.eigvalsh(root.T @ inverse.blocks[0].to(torch.float64) @ root)
+    assert float(found.max()) < 15 * float(found.min())
+    near = built(objective)
+    assert near.blocks.shape == (4, COLUMNS, COLUMNS)
+    assert 2 * products(objective, inverse, gradient) < products(objective, near, gradient)
+
+
+def test_one_block_of_all_solves_as_it_says(rng):
+    X, y = led(rng, 1_000, 40)
+    objective = objective_from(X + 2, y, 1e-2)
+    inverse = built(objective, far=True)
+    gradient = torch.from_numpy(rng.normal(size=(1, 1, 41)))
+    centred = gradient[0, 0, :-1] - inverse.centre[0, 0] * gradient[0, 0, -1]
+    solved = inverse.solve(gradient)[0, 0, :-1]
+    assert solved.dtype == torch.float64
+    torch.testing.assert_close(solved, inverse.blocks[0].to(torch.float64) @ centred, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_correlations_of_all_columns_are_those_of_the_rows(rng, weighted):
+    X, y = led(rng, 300, 100)  # three for each column: all are looked at
+    weight = torch.from_numpy(rng.exponential(size=300)) if weighted else None
+    objective = objective_from(X, y, 1e-3, weight=weight)
+    found, left = block_diagonal._of_all(objective, objective.all_lanes())
+    expected = np.cov(X.T, aweights=None if weight is None else weight.numpy(), ddof=0)
+    deviation = np.sqrt(np.diag(expected))
+    expected = expected / deviation / deviation[:, None] - np.eye(100)
+    np.testing.assert_allclose(found[0] / left[0], expected, rtol=0, atol=1e-5)
+    assert 0.9 < float(left[0]) < 1
+
+
+def test_one_block_of_all_is_left_where_it_costs_too_much_or_nothing_is_far(rng):
+    X, y = led(rng, 300, 290)  # of which only a few rows could be afforded
+    objective = objective_from(X, y, 1e-3)
+    assert not block_diagonal._reach_far(objective, objective.all_lanes(), torch.zeros(1, 32, 32))
+    X, y = chained(rng, 3_000, 100, 0.6)
+    objective = objective_from(X, y, 1e-3)
+    near, _ = block_diagonal._correlations(objective, objective.all_lanes())
+    assert not block_diagonal._reach_far(objective, objective.all_lanes(), near)
+
+
+def test_columns_that_are_equal_far_apart(rng):
+    X, y = led(rng, 2_000, 80)
+    X[:, 70:] = X[:, :10]
+    for l2 in (1e-6, 1e-2):
+        inverse = built(objective_from(X, y, l2), far=True)
+        assert inverse.blocks.shape == (1, 80, 80)
+        assert float(torch.linalg.eigvalsh(inverse.blocks[0].to(torch.float64)).min()) > 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 256, 300, 700])
+def test_inverse_in_its_own_memory(rng, size):
+    rows = rng.normal(size=(3 * size, size))
+    matrix = torch.from_numpy(rows.T @ rows / len(rows)).to(torch.float32)
+    before, address = matrix.clone(), matrix.data_ptr()
+    found = inverted(matrix)
+    assert found.data_ptr() == address
+    torch.testing.assert_close(found @ before, torch.eye(size), rtol=0, atol=1e-3)
+    assert torch.equal(found, found.T)
+    assert inverted(-torch.eye(size)) is None

@@ -10,6 +10,7 @@ import torch
 
 from contracts.problems import classification, objective_from, sparse_rows
 from torchlogit import LogisticRegression, class_curvature, guide, plan
+from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.guide import guide_for, short_guide_for
 from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, symmetric, torch_device
@@ -165,6 +166,92 @@ def test_a_direction_that_needs_too_many_products_hands_over(wide):
     starting = Guided(CentredDiagonal(), 1e-9, products=2, starting=True)
     state = starting.step(found.objective, starting.init(found.objective, objective.zeros(), lanes))
     assert bool(state.stalled.all())
+
+
+# -- rounded rows instead of a subsample ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """A few thousand rows are many, and a subsample of ten for each column would be enough."""
+    monkeypatch.setattr(plan, "_EXACT_OPERATIONS_ALONE", 1e3)
+    monkeypatch.setattr(plan, "_EXACT_OPERATIONS", 1e3)
+    monkeypatch.setattr(plan, "_WORTH_LOOPS", 1e3)
+    monkeypatch.setattr(plan, "_LEAST_ROWS", 100)
+    monkeypatch.setattr(plan, "_SHARE", 0.0)
+
+
+def _two_classes(X, rng):
+    score = (X - X.mean(0)) / X.std(0) @ rng.normal(size=X.shape[1])
+    return (2 * score / score.std() + rng.logistic(size=len(X)) > 0).astype(int)
+
+
+def _curves(rng, rows, columns):
+    """Smooth, but for a little noise: what tells neighbours apart is less than rounding adds."""
+    at = np.linspace(0, 1, columns)
+    waves = np.stack([np.cos(np.pi * k * at) for k in range(6)])
+    return rng.normal(size=(rows, 6)) @ waves + 0.03 * rng.normal(size=(rows, columns))
+
+
+@pytest.mark.parametrize(("dtype", "rows", "rounded"), [
+    (np.float64, 1_300, True), (np.float64, 4_000, True), (np.float64, 6_000, False),
+    (np.float32, 2_000, True), (np.float32, 3_000, False),
+])  # fmt: skip
+def test_rounded_rows_where_a_subsample_would_be_no_smaller(rng, many, monkeypatch, dtype, rows, rounded):
+    """A subsample of ten rows a column: 610 of them, in eight or four bytes an entry, against all in one."""
+    X = rng.normal(size=(rows, 60)) * np.logspace(-2, 2, 60) + 1
+    X, y = X.astype(dtype), _two_classes(X, rng)
+    model = LogisticRegression(tol=1e-9).fit(X, y)
+    assert model.converged_
+    assert model.plan_.solver == ("guided newton" if rounded else "lbfgs")
+    assert (model.plan_.warm_rows == rows) == rounded
+    again = LogisticRegression(tol=1e-9).fit(X, y)
+    assert np.array_equal(model.coef_, again.coef_)
+    monkeypatch.setattr(plan, "takes_guide", lambda objective: False)
+    monkeypatch.setattr(plan, "_sample", lambda objective, seed: None)
+    other = LogisticRegression(tol=1e-11).fit(X, y)
+    assert other.plan_.warm_rows == 0
+    np.testing.assert_allclose(model.coef_ * X.std(0), other.coef_ * X.std(0), atol=1e-7)
+
+
+def test_a_given_start_takes_no_other(rng, many):
+    X = rng.normal(size=(1_500, 60))
+    y = _two_classes(X, rng)
+    model = LogisticRegression(warm_start=True, tol=1e-9).fit(X, y)
+    found = model.coef_.copy()
+    model.fit(X, y)
+    assert model.plan_.solver == "guided newton"
+    assert model.plan_.warm_rows == 0
+    assert model.converged_
+    np.testing.assert_allclose(model.coef_, found, atol=1e-8)
+
+
+def test_where_rounding_hides_what_tells_columns_apart(rng, many):
+    kinds = {"curves": _curves(rng, 1_500, 60), "apart": rng.normal(size=(1_500, 60))}
+    twins = rng.normal(size=(1_500, 30))
+    kinds["twins"] = np.concatenate([twins, twins], 1)  # whose rounding is the same, too
+    for kind, X in kinds.items():
+        y = _two_classes(X, rng)
+        objective = objective_from(X, y, 1e-4, kernel="numba")
+        found = guide_for(objective)
+        curvature = BlockDiagonal(far=True).build(found.objective, objective.zeros(), objective.all_lanes())
+        assert found.misleads(objective, curvature) == (kind == "curves")
+        model = LogisticRegression().fit(X, y)
+        assert model.converged_
+        assert model.plan_.solver == ("lbfgs" if kind == "curves" else "guided newton")
+        # A strong penalty bends more than what is hidden.
+        assert not found.misleads(objective_from(X, y, 1.0, kernel="numba"), curvature)
+
+
+def test_without_a_guide_nothing_is_copied(rng, many):
+    X = rng.normal(size=(2_400, 60))
+    X[7, 3] = 1e4  # no other value of the column is left in eight bits
+    y = _two_classes(X, rng)
+    assert guide_for(objective_from(X, y, 1e-3, kernel="numba")) is None
+    model = LogisticRegression().fit(X, y)
+    assert model.converged_
+    assert model.plan_.solver == "lbfgs"
+    assert model.plan_.warm_rows == 0
 
 
 # -- directions that are used again -----------------------------------------------------------------------------------

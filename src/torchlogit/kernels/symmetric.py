@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.linalg.lapack import spotrf, spotri
 from torch import Tensor
 
 from torchlogit.kernels.small_matrices import transposed_product
@@ -43,6 +44,21 @@ def mirrored(total: Tensor) -> Tensor:
     return total
 
 
+def inverted(matrix: Tensor) -> Tensor | None:
+    """The inverse of a positive matrix in float32 on the CPU, in its own memory; None where rounding left no such."""
+    # What is above a matrix's diagonal is below it for LAPACK, which counts along columns.
+    factor, failed = spotrf(matrix.numpy().T, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        return None
+    inverse = torch.from_numpy(spotri(factor, lower=1, overwrite_c=1)[0].T)
+    for start in range(0, inverse.shape[0], STRIPE):
+        stop = start + STRIPE
+        own = inverse[start:stop, start:stop]
+        own.copy_(own.triu() + own.triu(1).T)
+        inverse[stop:, start:stop] = inverse[start:stop, stop:].T
+    return inverse
+
+
 def add_pairs(scaled: Tensor, into: Tensor | None) -> Tensor:
     """For each two classes minus the product of their rows ``scaled (K, D, n)``, added to ``into`` or to zeros.
 
@@ -77,4 +93,4 @@ def with_diagonal_blocks(total: Tensor, width: int) -> None:
     own.copy_(blocks.sum(2).neg_().permute(1, 2, 0))
 
 
-__all__ = ["STRIPE", "add_pairs", "add_upper", "is_wide", "mirrored", "with_diagonal_blocks"]
+__all__ = ["STRIPE", "add_pairs", "add_upper", "inverted", "is_wide", "mirrored", "with_diagonal_blocks"]
