@@ -16,7 +16,7 @@ from torchlogit.kernels.integers import MOST
 from torchlogit.kernels.sparse_part import SparsePart
 from torchlogit.kernels.torch_device import TorchKernel
 from torchlogit.losses import Loss
-from torchlogit.problem import Block, Frame
+from torchlogit.problem import Block, Frame, uninitialised
 from torchlogit.tensors import in_type
 from torchlogit.threads import in_ranges, one_thread_each
 
@@ -167,36 +167,45 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
     """
     step = max(1, _ROUNDED_ELEMENTS // dense.shape[1])
     work = float(dense.numel())
-    ends: dict[int, tuple[Tensor, Tensor]] = {}
+    ends: list[tuple[Tensor, Tensor]] = []
     squares: dict[int, Tensor] = {}
-    rows = torch.empty(dense.shape, dtype=torch.int8)
+    rows = uninitialised(dense.shape, dense.new_empty(0, dtype=torch.int8))
 
     def find_ends(start: int, stop: int) -> None:
+        low = high = dense[start]
         for first in range(start, stop, step):
             piece = dense[first : min(first + step, stop)]
-            ends[first] = piece.amin(0), piece.amax(0)
+            low, high = torch.minimum(low, piece.amin(0)), torch.maximum(high, piece.amax(0))
+        ends.append((low, high))
 
     def fill(start: int, stop: int, offset: Tensor, inverse: Tensor) -> None:
+        # One piece after the other over the same memory, of which threads would come to hold many times as much.
+        exact = dense.new_empty(step, dense.shape[1], dtype=torch.float64)
+        left, whole = (torch.empty_like(exact, dtype=torch.float32) for _ in range(2))
+        square = torch.zeros_like(offset)
         for first in range(start, stop, step):
             here = slice(first, min(first + step, stop))
+            size = here.stop - first
             # Shifted in float64: a float32 timestamp minus its float32-rounded smallest value has lost its digits.
-            exact = torch.addcmul(offset, dense[here].to(torch.float64), inverse).to(torch.float32)
-            whole = exact.round()
-            rows[here].copy_(whole)
-            square = exact.sub_(whole).square_()
-            squares[first] = square.sum(0) if weight is None else weight[here].to(square.dtype) @ square
+            exact[:size].copy_(dense[here]).mul_(inverse).add_(offset)
+            torch.round(left[:size].copy_(exact[:size]), out=whole[:size])
+            rows[here].copy_(whole[:size])
+            left[:size].sub_(whole[:size]).square_()
+            share = None if weight is None else weight[here].to(torch.float32)
+            square += left[:size].sum(0) if share is None else share @ left[:size]
+        squares[start] = square
 
     with one_thread_each():
         in_ranges(dense.shape[0], find_ends, work)
-        low = torch.stack([end[0] for end in ends.values()]).amin(0).to(torch.float64)
-        high = torch.stack([end[1] for end in ends.values()]).amax(0).to(torch.float64)
+        low = torch.stack([end[0] for end in ends]).amin(0).to(torch.float64)
+        high = torch.stack([end[1] for end in ends]).amax(0).to(torch.float64)
         unit = (high - low) / (MOST - _LOWEST)
         unit = torch.where(unit > 0, unit, 1.0)
         shift = low - _LOWEST * unit
         in_ranges(dense.shape[0], partial(fill, offset=-shift / unit, inverse=1 / unit), work)
     total = float(dense.shape[0]) if weight is None else weight.sum()
     # In the order of the rows, whatever thread they were rounded by.
-    noise = torch.stack([squares[first] for first in sorted(squares)]).sum(0, dtype=torch.float64) / total
+    noise = torch.stack([squares[start] for start in sorted(squares)]).sum(0) / total
     return rows, Frame(shift, unit), noise
 
 
