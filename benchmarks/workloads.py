@@ -193,6 +193,7 @@ WORKLOADS: dict[str, Workload] = {
     "dense-1m-float32": Workload("dense float32", partial(dense, 1_000_000, 100, "float32")),
     "dense-5m": Workload("dense", partial(dense, 5_000_000, 20, "float64")),
     "dense-2000": Workload("dense", partial(dense, 20_000, 2_000, "float64", widely=True)),
+    "dense-1000": Workload("dense", partial(dense, 60_000, 1_000, "float64", widely=True)),
     "tfidf": Workload("tf-idf, rows of length one", tfidf),
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
