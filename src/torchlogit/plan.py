@@ -48,6 +48,10 @@ _WORTH_LOOPS = 2e7
 # A start from a subsample pays when all rows are at least this many times as many. Its certificate is this over the
 # root of its rows, a tenth of its sampling error, and its steps are few: it may be separated where the whole is not.
 _WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
+# Columns from which rows in eight bits are worth more than a subsample that takes less memory, where they are an eighth
+# of the rows. (Time in place of a subsample's: 110,000 x 700 0.3 to 1, whether columns correlate or not; 150,000 x 500
+# 0.7 to 1.3, a tenth where one class is rare or columns are; 250,000 x 300 twice.)
+_GUIDED_COLUMNS, _GUIDED_BYTES = 450, 8
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
@@ -173,10 +177,12 @@ def choose(
                                 the diagonal is known
     S <= 4,000, two classes     rows * S^2 <= 1e8, or 1e9      Newton, Cholesky of the whole Hessian at every step
                                 where rows < 20 S
-    S <= 4,000, two classes     more, and those of a subsample L-BFGS around the subsample's Hessian; Newton as above
-                                take less memory than all in   should that mislead
-                                eight bits, or rounding hides
-                                what tells columns apart
+    S <= 4,000, two classes     more, and a subsample takes    L-BFGS around the subsample's Hessian; Newton as above
+                                less memory than all rows in   should that mislead
+                                eight bits, and S < 450 or the
+                                rows are in float32; or
+                                rounding hides what tells
+                                columns apart
     S <= 4,000, two classes     otherwise                      Newton-CG along rows of eight bits, where there are
                                                                such; else L-BFGS around the diagonal; around the
                                                                whole Hessian should that be slow; then Newton as above
@@ -250,16 +256,18 @@ def _along_sample(objective: Objective, options: FitOptions) -> _Way:
 
 
 def _along_rounded_rows(objective: Objective, tol: float, may_warm: bool) -> _Way | None:
-    """The solver of two classes along rows of eight bits, where a subsample's copy would be no smaller than those.
+    """The solver of two classes along rows of eight bits, in place of a subsample; None where another way is better.
 
-    None where another way is better.
+    Where the subsample would be no smaller than those, or there are so many columns that it is only ten times as many
+    rows, whose Hessian takes long to make and says little.
     """
     rows, width = objective.source.rows, objective.width
     if not takes_guide(objective) or width > _LARGEST_MATRIX or rows * float(width) ** 2 <= _EXACT_OPERATIONS_ALONE:
         return None
-    sampled = _wanted_rows(objective)
+    sampled, itemsize = _wanted_rows(objective), objective.source.dtype.itemsize
     may_sample = 2 * sampled <= rows
-    if may_sample and sampled * objective.source.dtype.itemsize <= rows:
+    much_to_gain = width >= _GUIDED_COLUMNS and itemsize >= _GUIDED_BYTES
+    if may_sample and sampled * itemsize <= rows and not much_to_gain:
         return None
     solver, reason = _solver(objective, tol, None)
     assert isinstance(solver, LBFGS)

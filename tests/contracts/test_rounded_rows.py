@@ -214,6 +214,16 @@ def test_rounded_rows_where_a_subsample_would_be_no_smaller(rng, many, monkeypat
     np.testing.assert_allclose(model.coef_ * X.std(0), other.coef_ * X.std(0), atol=1e-7)
 
 
+@pytest.mark.parametrize(("dtype", "solver"), [(np.float64, "guided newton"), (np.float32, "lbfgs")])
+def test_rounded_rows_of_many_columns(rng, many, monkeypatch, dtype, solver):
+    """Whatever a subsample would take: where they are an eighth of the rows."""
+    monkeypatch.setattr(plan, "_GUIDED_COLUMNS", 20)
+    X = rng.normal(size=(4_000, 20)).astype(dtype)
+    model = LogisticRegression().fit(X, _two_classes(X, rng))
+    assert model.converged_
+    assert model.plan_.solver == solver
+
+
 def test_a_given_start_takes_no_other(rng, many):
     X = rng.normal(size=(1_500, 60))
     y = _two_classes(X, rng)
