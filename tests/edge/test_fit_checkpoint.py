@@ -85,6 +85,7 @@ class Case:
     offset: bool = False
     kernel: str = "auto"
     rounded: bool = False  # rows in few bits are solved first, and guide the solver
+    given: bool = False  # the plan has built what the guide is preconditioned by
     integers: bool = False  # those of many classes are integers
     few: bool = False  # directions in which the rows are noticed are looked for
 
@@ -120,6 +121,7 @@ CASES = {
     "an offset": Case(offset=True),
     "compiled loops": Case(kernel="numba", warm=True),
     "rounded rows": Case(kernel="numba", rounded=True),
+    "rounded rows, a plan's curvature": Case(kernel="numba", rounded=True, given=True),
     "rounded rows, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True),
     "integers, nine classes": Case(9, l2=(100.0,), kernel="torch", rounded=True, integers=True),
     "few directions, nine classes, two lanes": Case(
@@ -182,7 +184,10 @@ def case(request, monkeypatch):
             guide = (guide_for if chosen.classes == 2 else short_guide_for)(objective)
             rows = guide.objective
             if chosen.classes == 2:
-                solver = Guided(HandedOn(CentredDiagonal()), options.tol, rows, LBFGS(CentredDiagonal(), options.tol))
+                handed = HandedOn(CentredDiagonal())
+                if chosen.given:
+                    handed.give(CentredDiagonal().build(rows, rows.zeros(), rows.all_lanes()))
+                solver = Guided(handed, options.tol, rows, LBFGS(CentredDiagonal(), options.tol))
             else:
                 blocks = HandedOn(class_curvature.ClassCholesky(rows.source, rows.kernel))
                 solver = Newton(blocks, options.tol, patience=3.0, guide=rows)
