@@ -22,7 +22,7 @@ from torchlogit.preconditioners import (
 )
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
-from torchlogit.sources import Source
+from torchlogit.sources import MemorySource, Source
 
 # A matrix of S x S must fit (128 MiB at 4,000), and its factor cost little beside the reads of the rows.
 _LARGEST_MATRIX = 4_000
@@ -38,6 +38,9 @@ _ALTERNATIVE_OPERATIONS = 3e10
 # classes a tenth of all rows where its matrix costs no more than a few reads of them: twice the rows take two thirds
 # of the steps (`benchmarks/`).
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS, _SHARE, _SHARE_COLUMNS = 10, 5_000, 0.1, 250
+# The share of the rarer class from which rows are as good as any. Of fewer, a subsample has too few: it is all but
+# separated, and its optimum and its Hessian lead astray (80,000 x 700, one of 43: 8 s, not 0.3).
+_USUAL_SHARE = 0.3
 # Coefficients up to which a read of files takes longer than the products of its Hessian.
 _PASSING_MATRIX = 256
 # Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
@@ -196,11 +199,11 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
-    A subsample has ten rows for each coefficient, or a tenth of all, and is at most half of them. Beside the diagonal
-    of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in common, or all.
-    Many classes whose products need few digits have them from rows in bfloat16, and start from the optimum of
-    those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of the
-    curvature.
+    A subsample has ten rows for each coefficient (more where a class is rare), or a tenth of all, at most half of them.
+    Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
+    common, or all. Many classes whose products need few digits have them from rows in bfloat16, and start from the
+    optimum of those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of
+    the curvature.
     """
     way = _along_rounded_rows(objective, options.tol, may_warm) or _along_sample(objective, options)
     solver, reason, guide, sample = way.solver, way.reason, way.guide, way.sample
@@ -320,11 +323,21 @@ def _least_rows(objective: Objective) -> float:
     return float(max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS))
 
 
+def _rarer_share(objective: Objective) -> float:
+    """Share of the rows that are of the rarer class, where all are at hand; a half elsewhere."""
+    source = objective.source
+    if not isinstance(source, MemorySource) or objective.lanes > 1 or not source.rows:
+        return 0.5
+    ones = sum(float((part.target > 0.5).sum()) for part in source.parts)
+    return max(min(ones, source.rows - ones), 1.0) / source.rows
+
+
 def _wanted_rows(objective: Objective) -> float:
     """Rows that a subsample in memory should have."""
     least, size = _least_rows(objective), objective.width
     if objective.outputs > 1 or size > _LARGEST_MATRIX:
         return least
+    least = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / _rarer_share(objective)))
     return max(least, _SHARE * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
 
 

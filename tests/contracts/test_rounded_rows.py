@@ -224,6 +224,17 @@ def test_rounded_rows_of_many_columns(rng, many, monkeypatch, dtype, solver):
     assert model.plan_.solver == solver
 
 
+@pytest.mark.parametrize("of_ones", [True, False])
+def test_a_subsample_has_enough_rows_of_the_rarer_class(rng, many, of_ones):
+    X = rng.normal(size=(3_000, 60)).astype(np.float32)
+    score = X @ rng.normal(size=60) / 4 + rng.logistic(size=3_000)
+    for share, solver in ((0.4, "lbfgs"), (0.05, "guided newton")):
+        rare = score > np.quantile(score, 1 - share)
+        model = LogisticRegression().fit(X, rare if of_ones else ~rare)
+        assert model.converged_
+        assert model.plan_.solver == solver
+
+
 def test_a_given_start_takes_no_other(rng, many):
     X = rng.normal(size=(1_500, 60))
     y = _two_classes(X, rng)
