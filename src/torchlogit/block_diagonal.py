@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torchlogit.kernels.symmetric import STRIPE, inverted, mirrored
+from torchlogit.kernels.symmetric import STRIPE, inverted, is_wide, mirrored
 from torchlogit.objective import Objective
 from torchlogit.preconditioners import CentredDiagonal, CentredInverse
 from torchlogit.problem import Block
@@ -225,10 +225,11 @@ def _of_all(objective: Objective, lanes: Tensor) -> tuple[Tensor, Tensor]:
     block, chosen = _some_rows(objective, _all_rows(objective))
     rows, columns = max(1, len(chosen)), objective.width - 1
     total, fourth = torch.zeros(columns, columns), 0.0
+    stripe = STRIPE if is_wide(columns) else columns  # as `mirrored` expects it
     for index in torch.split(chosen, _MULTIPLIED_ROWS):
         values = _few_written(objective, block, index, lanes)
-        for start in range(0, columns, STRIPE):
-            stop = min(start + STRIPE, columns)
+        for start in range(0, columns, stripe):
+            stop = min(start + stripe, columns)
             total[start:stop, start:].addmm_(values[:, start:stop].T, values[:, start:])
         square = values.square_()
         fourth += float(square.sum(1).square().sum()) - float(square.square_().sum())

@@ -311,8 +311,10 @@ def _sample(objective: Objective, seed: int) -> Source | None:
         return sample if 2 * sample.rows >= _least_rows(objective) else None
     if size > _LARGEST_MATRIX and objective.outputs == 1:
         return None
+    if objective.prior is not None or 2 * _least_rows(objective) > rows:  # small problems count no labels
+        return None
     wanted = _wanted_rows(objective)
-    if wanted * 2 > rows or objective.prior is not None:
+    if 2 * wanted > rows:
         return None
     return objective.source.subsample(wanted / objective.effort.total_rows, seed)
 

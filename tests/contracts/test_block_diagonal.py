@@ -207,15 +207,17 @@ def test_one_block_of_all_solves_as_it_says(rng):
     torch.testing.assert_close(solved, inverse.blocks[0].to(torch.float64) @ centred, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("columns", [100, 300, 600])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_correlations_of_all_columns_are_those_of_the_rows(rng, weighted):
-    X, y = led(rng, 300, 100)  # three for each column: all are looked at
-    weight = torch.from_numpy(rng.exponential(size=300)) if weighted else None
+def test_correlations_of_all_columns_are_those_of_the_rows(rng, monkeypatch, weighted, columns):
+    monkeypatch.setattr(block_diagonal, "_MOST_READS", 1e9)
+    X, y = led(rng, 3 * columns, columns)  # three for each column: all are looked at
+    weight = torch.from_numpy(rng.exponential(size=3 * columns)) if weighted else None
     objective = objective_from(X, y, 1e-3, weight=weight)
     found, left = block_diagonal._of_all(objective, objective.all_lanes())
     expected = np.cov(X.T, aweights=None if weight is None else weight.numpy(), ddof=0)
     deviation = np.sqrt(np.diag(expected))
-    expected = expected / deviation / deviation[:, None] - np.eye(100)
+    expected = expected / deviation / deviation[:, None] - np.eye(columns)
     np.testing.assert_allclose(found[0] / left[0], expected, rtol=0, atol=1e-5)
     assert 0.9 < float(left[0]) < 1
 
