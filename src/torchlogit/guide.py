@@ -103,7 +103,7 @@ def guide_for(objective: Objective) -> Guide | None:
     if bool((noise > _MOST_NOISE).any()):
         return None
     kernel = QuantisedKernel(objective.kernel.loss, frame, step)
-    guide = objective.on(MemorySource(replace(block, dense=rows)), kernel, _share(rows, block.dense))
+    guide = objective.on(MemorySource(replace(block, dense=rows)), kernel)
     return Guide(guide, _BITS_DIGITS * _left(noise.max(), block.rows))
 
 
@@ -132,7 +132,7 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
     middle = ((objective.moments.mean[0] - frame.shift) / frame.scale).round()
     most = most_block_rows(block.features, objective.outputs)
     own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows, most))
-    guide = objective.on(own, IntegerKernel(loss, frame, middle), _share(rows, dense))
+    guide = objective.on(own, IntegerKernel(loss, frame, middle))
     return Guide(guide, _MANY_DIGITS * _left(torch.clamp(noise.max(), min=_LEAST_NOISE), block.rows))
 
 
@@ -145,17 +145,13 @@ def _in_bfloat16(objective: Objective, block: Block) -> Guide | None:
     rows = shortened(dense, kernel)
     objective.effort.passes += 1.0
     own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows))
-    guide = objective.on(own, ShortenedKernel(kernel.loss, kernel.frame), _share(rows, dense))
+    guide = objective.on(own, ShortenedKernel(kernel.loss, kernel.frame))
     return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), block.rows), "bfloat16")
 
 
 def _left(noise: Tensor | float, rows: int) -> float:
     """What rounding leaves of an entry of the gradient, roughly: one more random term of a sum over rows."""
     return math.sqrt(float(noise) / rows)
-
-
-def _share(rounded: Tensor, dense: Tensor) -> float:
-    return rounded.element_size() / dense.element_size()
 
 
 def _fits(block: Block) -> bool:

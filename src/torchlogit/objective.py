@@ -179,8 +179,8 @@ class Objective:
         """``arange(L)``."""
         return torch.arange(self.lanes, device=self.source.device)
 
-    def on(self, source: Source, kernel: Kernel | None = None, share: float | None = None) -> Objective:
-        """The same problem over other rows (a subsample), or in another precision."""
+    def on(self, source: Source, kernel: Kernel | None = None) -> Objective:
+        """The same problem over other rows (a subsample, or rows in fewer bits), or in another precision."""
         return Objective(
             source,
             kernel or self.kernel,
@@ -190,7 +190,7 @@ class Objective:
             self.effort,
             self.has_offset,
             self.prior,
-            share=self.share if share is None else share,
+            share=self.share * source.dtype.itemsize / self.source.dtype.itemsize,
         )
 
     # -- the free directions ------------------------------------------------------------------------------------

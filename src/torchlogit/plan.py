@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky, product_operations
 from torchlogit.guide import Guide, guide_for, short_guide_for, takes_guide
@@ -316,7 +318,22 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     wanted = _wanted_rows(objective)
     if 2 * wanted > rows:
         return None
-    return objective.source.subsample(wanted / objective.effort.total_rows, seed)
+    return objective.source.subsample(wanted / objective.effort.total_rows, seed, _sampled_dtype(objective))
+
+
+def _sampled_dtype(objective: Objective) -> torch.dtype | None:
+    """What dense rows of a subsample are rounded to: float32 where it says of the curvature what the rows do.
+
+    They are half the memory, and read in half the time. None leaves them as they are: columns whose digits are spent on
+    how far they are from zero, and those whose flat directions hold no more than the rounding.
+    """
+    source, frame, moments = objective.source, objective.kernel.frame, objective.moments
+    if source.device.type != "cpu" or source.dtype != torch.float64 or any(source.widths[1:]):
+        return None
+    centred = bool((frame.shift != 0).any() or (frame.scale != 1).any())
+    distance = moments.mean / moments.scale(objective.fit_intercept)
+    noise = torch.finfo(torch.float32).eps ** 2 / 12 * (1 + distance.square())
+    return None if centred or not objective.bends_more_than(noise) else torch.float32
 
 
 def _least_rows(objective: Objective) -> float:

@@ -103,12 +103,12 @@ class _Imagined:
         self.seconds += time.perf_counter() - began
         self.reads += 1
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource:
+    def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
         """As many rows as of the whole, if the sample has them, and not all of it where some are to be unknown."""
         wanted, most = fraction * self.rows, float(self.sample.rows)
         if self._kept is not None:
             wanted, most = min(wanted, self._kept), _KNOWN * most
-        return self.sample.subsample(min(wanted, most) / self.sample.rows, seed)
+        return self.sample.subsample(min(wanted, most) / self.sample.rows, seed, dtype)
 
 
 def rehearse(

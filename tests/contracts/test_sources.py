@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from contracts.sources import SOURCES, make_table
-from torchlogit import sampling
+from torchlogit import problem, sampling
 from torchlogit.kernels import ReferenceKernel, TorchKernel
 from torchlogit.losses import Binomial
 from torchlogit.problem import Block, Frame
@@ -87,6 +87,33 @@ def test_a_subsample_is_a_hash_of_the_row(pair, fraction, seed):
     sample = source.subsample(fraction, seed)
     assert sample.rows == len(member)
     _assert_rows(_read(sample), table, member)
+
+
+def test_a_subsample_may_be_in_fewer_digits(pair):
+    source, _ = pair
+    dense, everything = source.widths[0], []
+    for dtype in (None, torch.float32):
+        sample = source.subsample(0.5, 0, dtype)
+        assert sample.widths == source.widths
+        assert {b.dense.dtype for b in sample.blocks() if dense} <= {dtype or torch.float64}
+        everything.append(_read(sample))
+    (plain, *others), (short, *same) = everything
+    np.testing.assert_array_equal(short[:, :dense], plain[:, :dense].astype(np.float32))
+    np.testing.assert_array_equal(short[:, dense:], plain[:, dense:])
+    for one, other in zip(others, same, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda X: np.repeat(X, 2, 0)[::2]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rows_are_taken_in_any_digits(rng, monkeypatch, layout, dtype):
+    monkeypatch.setattr(problem, "_CONVERTED_ELEMENTS", 20)  # six rows at a time
+    X = rng.normal(size=(40, 3))
+    block = Block(torch.arange(40), torch.from_numpy(layout(X)))
+    for index in (np.flatnonzero(rng.random(40) < 0.5), np.arange(40), np.array([], np.int64)):
+        taken = block.take(torch.from_numpy(index), dtype)
+        assert torch.equal(taken.dense, torch.from_numpy(X[index]).to(dtype))
+        assert torch.equal(taken.target, torch.from_numpy(index))
 
 
 def test_subsamples_are_nested(pair):

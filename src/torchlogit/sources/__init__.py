@@ -48,8 +48,11 @@ class Source(Protocol):
         """All rows, in order, in blocks of at most ``rows`` (None: the source's own choice)."""
         ...
 
-    def subsample(self, fraction: float, seed: int) -> Source:
-        """The rows whose hash is below ``fraction``, resident in memory; fewer where memory does not hold so many."""
+    def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> Source:
+        """The rows whose hash is below ``fraction``, resident in memory; fewer where memory does not hold so many.
+
+        Dense columns are in ``dtype``, or as they are.
+        """
         ...
 
 

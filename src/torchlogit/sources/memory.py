@@ -97,8 +97,8 @@ class MemorySource:
             return iter(self._present)
         return (block for part in self._present for block in part.cut(step))
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource:
-        """The rows whose hash is below ``fraction``, copied.
+    def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
+        """The rows whose hash is below ``fraction``, copied, dense columns in another ``dtype`` if asked for.
 
         Of a subsample the same rows are drawn as of all rows, as long as its own fraction was not smaller.
         """
@@ -106,6 +106,6 @@ class MemorySource:
         for i, part in enumerate(self.parts):
             known = None if self.hashes is None else self.hashes[i]
             index, below = sampled_rows(seed, part.file, part.start, part.rows, fraction, known, self.device)
-            chosen.append(part.take(index))
+            chosen.append(part.take(index, dtype))
             hashes.append(below)
         return MemorySource(chosen, self.outputs, hashes)

@@ -76,9 +76,11 @@ class Shard:
         else:
             yield self._absent
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource | StreamSource | Shard:
+    def subsample(
+        self, fraction: float, seed: int, dtype: torch.dtype | None = None
+    ) -> MemorySource | StreamSource | Shard:
         """The rows whose hash is below ``fraction``, shared as all are; where they are few, all in every process."""
-        return shared(self.own.subsample(min(fraction, self.most_sampled), seed), self.communicator)
+        return shared(self.own.subsample(min(fraction, self.most_sampled), seed, dtype), self.communicator)
 
     def held(self) -> MemorySource:
         """As many rows as may be gathered: all, or a subsample."""

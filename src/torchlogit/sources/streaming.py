@@ -181,17 +181,17 @@ class StreamSource:
             start += block.rows
             yield from whole.cut(rows or whole.rows)
 
-    def subsample(self, fraction: float, seed: int) -> MemorySource:
+    def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
         """The rows whose hash is below ``fraction``: from memory as far as they are there, never more than fit.
 
         With another seed than that of the resident rows it takes a read, and the caller answers for the memory.
         """
         if seed == self._sample.seed:
-            whole = fraction >= self._sample.fraction
-            return self._resident if whole else self._resident.subsample(fraction, seed)
+            whole = fraction >= self._sample.fraction and dtype in (None, self.dtype)
+            return self._resident if whole else self._resident.subsample(fraction, seed, dtype)
         chosen, hashes = [], []
         for block in self.blocks():
             index, below = sampled_rows(seed, block.file, block.start, block.rows, fraction)
-            chosen.append(block.take(index))
+            chosen.append(block.take(index, dtype))
             hashes.append(below)
         return MemorySource(chosen, self._state.outputs, hashes)
