@@ -235,12 +235,16 @@ def predicted(worker: Worker, peer: str, calls: int, limit: float) -> float:
 
 
 def measure_memory(outcome: Outcome, taking: list[Entry], folder: Path, options: Options) -> None:
-    """In a fresh process each, which reads the rows from the files and has warmed up on a few of them."""
+    """In a fresh process each, which reads the rows from the files and has warmed up on a few of them.
+
+    Every larger array there is a mapping of its own, which ends with it. Otherwise glibc takes new arrays from any of
+    the holes that freed ones left, one hole after the other, and the resident size counts all of them.
+    """
     for entry in taking:
         if options.memory != "all" and entry.peer != options.memory:
             continue
         for answer in entry.shown(outcome.best):
-            worker = Worker(outcome.name, options.scale, options.threads, folder)
+            worker = Worker(outcome.name, options.scale, options.threads, folder, {"MALLOC_MMAP_THRESHOLD_": "131072"})
             try:
                 worker.ask("warm", entry.peer, limit=WARMING)
                 answer.memory = worker.ask("memory", entry.peer, answer.setting, limit=options.limit + 60)

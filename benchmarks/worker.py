@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from problem import Problem
 
@@ -207,8 +209,11 @@ def serve(pipe: Connection, name: str, scale: float, threads: int, folder: str) 
 class Worker:
     """The suite's end of the pipe; starts the process on first use, and again after it was stopped."""
 
-    def __init__(self, name: str, scale: float, threads: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, scale: float, threads: int, folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.arguments = (name, scale, threads, str(folder))
+        self.environment = dict(environment or {})  # variables that the process has beside ours
         self.process: Any = None
         self.generation = 0  # how many processes there have been
         self.facts: dict[str, Any] = {}
@@ -220,7 +225,8 @@ class Worker:
             context = multiprocessing.get_context("spawn")
             self.pipe, other = context.Pipe()
             self.process = context.Process(target=serve, args=(other, *self.arguments), daemon=True)
-            self.process.start()
+            with mock.patch.dict(os.environ, self.environment):
+                self.process.start()
             other.close()
             self.facts = self._receive(PATIENCE)
         return self.facts
