@@ -21,6 +21,7 @@ from torchlogit.preconditioners import (
     HandedOn,
     HessianCholesky,
     PassingHessian,
+    RoundedHessian,
 )
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
@@ -57,6 +58,9 @@ _WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
 # of the rows. (Time in place of a subsample's: 110,000 x 700 0.3 to 1, whether columns correlate or not; 150,000 x 500
 # 0.7 to 1.3, a tenth where one class is rare or columns are; 250,000 x 300 twice.)
 _GUIDED_COLUMNS, _GUIDED_BYTES = 450, 8
+# Products of all rows for which a Hessian in float32 is kept, for each column (9,000 x 2,500: it takes 0.8 s, a product
+# and a solution 20 ms; half as many or twice make no difference).
+_HESSIAN_PRODUCTS = 0.01
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
@@ -373,7 +377,7 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
         newton = Newton(HessianCholesky(), tol)
         if whole <= (_EXACT_OPERATIONS if sample is not None else _EXACT_OPERATIONS_ALONE):
             return newton, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
-        last_resort = newton if whole <= _LAST_OPERATIONS else None
+        last_resort = _last_resort(objective, tol) if whole <= _LAST_OPERATIONS else None
         if sample is not None:
             return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
                 "the Hessian fits, a subsample's is enough"
@@ -396,6 +400,17 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
             f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
         )
     return LBFGS(_diagonal(objective), tol), "too many columns for a matrix of their products"
+
+
+def _last_resort(objective: Objective, tol: float) -> Newton:
+    """Newton's method for two classes: what is left where curvature from elsewhere, or from some rows, has failed.
+
+    Where a penalty keeps the Hessian from being singular, one in float32 preconditions until products with the true
+    curvature have cost as much.
+    """
+    if objective.unpenalised:
+        return Newton(HessianCholesky(), tol)
+    return Newton(RoundedHessian(), tol, patience=_HESSIAN_PRODUCTS * objective.width)
 
 
 def _diagonal(objective: Objective, *, far: bool = False) -> BlockDiagonal | CentredDiagonal:

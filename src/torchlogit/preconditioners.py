@@ -24,6 +24,8 @@ from torchlogit.tensors import in_type
 _SAFE_PIVOT = 1e-11
 # The same for products that were formed in float32: half of its digits.
 _SAFE_PIVOT_FLOAT32 = 1e-4
+# And where conjugate gradients mend what that did to the factor: a multiple of the rounding of a sum.
+_USEFUL_PIVOT_FLOAT32 = 1e-6
 # And in bfloat16, of which a few per cent are noise.
 _SAFE_PIVOT_BFLOAT16 = 0.05
 # Columns from which a product in bfloat16 is worth its conversion.
@@ -318,7 +320,7 @@ class HessianCholesky:
         if self.sample is None and not self.rounded:
             return HessianInverse(_factors(rows, u, lanes), exact=True)
         if self.coarse and _coarse_pays(rows):
-            coarse = _rounded_factors(rows, u, lanes, coarse_dtype())
+            coarse = _rounded_factors(rows, u, lanes, coarse_dtype(), _SAFE_PIVOT_BFLOAT16)
             if coarse is not None:
                 return HessianInverse(coarse, exact=False)
         factors, bound = _rounded_factors(rows, u, lanes) or _factors(rows, u, lanes), None
@@ -328,6 +330,20 @@ class HessianCholesky:
             # All rows bend the objective by no less than the sample's do, and those are this share of their weight.
             bound = _NEARBY if self.sample is None else _NEARBY / _share(objective, self.sample)
         return HessianInverse(factors, exact=False, bound=bound)
+
+
+@dataclass(frozen=True)
+class RoundedHessian:
+    """Cholesky factor of the second derivative over all rows, from products in float32: for conjugate gradients, which
+    mend what rounding did to it. Where that hides a direction, the factor is that of `HessianCholesky`, and exact.
+    """
+
+    name: str = "Cholesky factor of the Hessian"
+
+    def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> HessianInverse:
+        """At ``u``."""
+        rounded = _rounded_factors(objective, u, lanes, least=_USEFUL_PIVOT_FLOAT32)
+        return HessianInverse(rounded or _factors(objective, u, lanes), exact=rounded is None)
 
 
 @dataclass(frozen=True)
@@ -381,10 +397,14 @@ def _factors(rows: Objective, u: Tensor, lanes: Tensor) -> tuple[_Factor, ...]:
 
 
 def _rounded_factors(
-    rows: Objective, u: Tensor, lanes: Tensor, dtype: torch.dtype = torch.float32
+    rows: Objective,
+    u: Tensor,
+    lanes: Tensor,
+    dtype: torch.dtype = torch.float32,
+    least: float = _SAFE_PIVOT_FLOAT32,
 ) -> tuple[_Factor, ...] | None:
     """From products in float32 or less, at half the cost; None where that loses digits that count."""
-    return _rounded_cholesky(rows, rows.on(rows.source, _rounded_kernel(rows, dtype)).hessian(u, lanes), dtype)
+    return _rounded_cholesky(rows, rows.on(rows.source, _rounded_kernel(rows, dtype)).hessian(u, lanes), dtype, least)
 
 
 def _rounded_kernel(rows: Objective, dtype: torch.dtype = torch.float32) -> TorchKernel:
@@ -392,10 +412,12 @@ def _rounded_kernel(rows: Objective, dtype: torch.dtype = torch.float32) -> Torc
 
 
 def _rounded_cholesky(
-    rows: Objective, hessians: Tensor, dtype: torch.dtype = torch.float32
+    rows: Objective,
+    hessians: Tensor,
+    dtype: torch.dtype = torch.float32,
+    least: float = _SAFE_PIVOT_FLOAT32,
 ) -> tuple[_Factor, ...] | None:
     coarse = dtype != torch.float32
-    least = _SAFE_PIVOT_BFLOAT16 if coarse else _SAFE_PIVOT_FLOAT32
     factors = [
         _cholesky(_unlock(hessian, rows.outputs), least, torch.float32 if coarse else torch.float64)
         for hessian in hessians

@@ -20,6 +20,7 @@ from torchlogit.preconditioners import (
     HessianDiagonal,
     Identity,
     PassingHessian,
+    RoundedHessian,
 )
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.sources import MemorySource
@@ -32,6 +33,7 @@ PRECONDITIONERS = {
     "one block of all columns": lambda objective: BlockDiagonal(far=True),
     "Cholesky": lambda objective: HessianCholesky(),
     "Cholesky of a subsample": lambda objective: HessianCholesky(objective.source.subsample(0.5, 0)),
+    "Cholesky from float32": lambda objective: RoundedHessian(),
     "Hessian of the first read": lambda objective: PassingHessian(objective.source.subsample(0.5, 0)),
     "eigenbasis": lambda objective: GramEigenbasis(objective.source),
     "Cholesky of each class": lambda objective: ClassCholesky(objective.source),

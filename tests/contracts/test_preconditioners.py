@@ -19,7 +19,13 @@ from contracts.problems import (
 from torchlogit import LogisticRegression, class_curvature, preconditioners
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.leading import leading_directions
-from torchlogit.preconditioners import GramEigenbasis, HessianCholesky, HessianDiagonal, PassingHessian
+from torchlogit.preconditioners import (
+    GramEigenbasis,
+    HessianCholesky,
+    HessianDiagonal,
+    PassingHessian,
+    RoundedHessian,
+)
 from torchlogit.sources import MemorySource
 
 
@@ -131,6 +137,22 @@ def test_products_at_one_point_may_keep_what_the_rows_bend(rng, classes, monkeyp
     product = objective.curvature_at(u, lanes)
     assert torch.equal(product(first), kept[0])
     assert torch.equal(product(second), kept[1])
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-6])
+def test_a_hessian_in_float32_is_exact_where_rounding_would_hide_a_direction(rng, l2):
+    X, y = classification(rng, 300, 6)
+    for close in (False, True):
+        if close:
+            X = np.column_stack([X, X[:, 0] + 1e-5 * X[:, 0].std() * rng.normal(size=300)])
+        objective = objective_from(X, y, l2)
+        u, lanes = _at(rng, objective)
+        found = RoundedHessian().build(objective, u, lanes)
+        whole = HessianCholesky().build(objective, u, lanes)
+        assert found.exact == close
+        P, exact = (_matrix(inverse, u.shape) for inverse in (found, whole))
+        assert torch.equal(P, exact) == close
+        assert float((P - exact).abs().max()) < 1e-4 * float(exact.abs().max())
 
 
 @pytest.mark.parametrize("case", ["duplicated", "collinear", "constant", "more columns than rows"])

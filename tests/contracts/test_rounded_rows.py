@@ -17,11 +17,12 @@ from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, sho
 from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
 from torchlogit.kernels.quantised import quantised
 from torchlogit.losses import Multinomial
-from torchlogit.preconditioners import CentredDiagonal, Recycled
+from torchlogit.preconditioners import CentredDiagonal, HessianCholesky, Recycled, RoundedHessian
 from torchlogit.problem import Block, Frame
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.guided import Guided, GuidedState
 from torchlogit.sources import MemorySource
+from truth.newton_reference import optimum
 
 # -- eight bits -------------------------------------------------------------------------------------------------------
 
@@ -273,6 +274,79 @@ def test_without_a_guide_nothing_is_copied(rng, many):
     assert model.converged_
     assert model.plan_.solver == "lbfgs"
     assert model.plan_.warm_rows == 0
+
+
+# -- a subsample in float32 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("case", "rounded"), [
+    ("near zero", True), ("one lane of weights", True), ("no intercept", True), ("far from zero", False),
+    ("no penalty", False), ("hardly any penalty", False), ("small units", False),
+])  # fmt: skip
+def test_a_subsample_is_rounded_where_nothing_can_tell(rng, many, monkeypatch, case, rounded):
+    X = rng.normal(size=(6_000, 60)) + {"near zero": 2.0, "far from zero": 9.0}.get(case, 0.0)
+    X *= 1e-7 if case == "small units" else 1.0
+    y = _two_classes(X, rng)
+    C = {"no penalty": np.inf, "hardly any penalty": 1e12, "small units": 1e15}.get(case, 1.0)
+    weight = rng.random(6_000) if case == "one lane of weights" else None
+    drawn, draw = [], MemorySource.subsample
+
+    def spied(self, *asked):
+        drawn.append(draw(self, *asked))
+        return drawn[-1]
+
+    monkeypatch.setattr(MemorySource, "subsample", spied)
+
+    def fitted():
+        return LogisticRegression(C=C, tol=1e-9, fit_intercept=case != "no intercept").fit(X, y, weight)
+
+    model = fitted()
+    assert model.plan_.solver == "lbfgs"
+    assert {sample.dtype for sample in drawn} == {torch.float32 if rounded else torch.float64}
+    monkeypatch.setattr(plan, "_sampled_dtype", lambda objective: None)
+    other = fitted()
+    assert model.converged_
+    assert other.converged_
+    np.testing.assert_allclose(model.coef_ * X.std(0), other.coef_ * X.std(0), atol=1e-7)
+    # A read of rounded rows moves half of the bytes.
+    assert (model.trace_[0]["passes"] < other.trace_[0]["passes"]) == rounded
+
+
+def test_rows_of_fewer_bits_count_as_they_move_bytes(rng):
+    objective = objective_from(*classification(rng, 200, 4), 1e-3)
+    short = objective.on(objective.source.subsample(1.0, 0, torch.float32))
+    assert objective.effort.passes == 0
+    short.value_gradient(objective.zeros(), objective.all_lanes())
+    assert objective.effort.passes == 0.5
+    short.on(short.source.subsample(1.0, 0)).value_gradient(objective.zeros(), objective.all_lanes())
+    assert objective.effort.passes == 1.0
+
+
+# -- what is left where curvature from elsewhere fails ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("C", [1.0, 1e3, np.inf])
+def test_the_last_resort_is_newtons_method(rng, many, monkeypatch, C):
+    """A subsample knows nothing of rare columns."""
+    X = rng.normal(size=(6_000, 60))
+    X[:, 40:] = 9 * rng.normal(size=(6_000, 20)) * (rng.random((6_000, 20)) < 0.01)
+    y = (X[:, :40] @ rng.normal(size=40) / 3 + X[:, 40:].sum(1) / 20 + rng.logistic(size=6_000) > 0).astype(int)
+    built = []
+    for kind in (HessianCholesky, RoundedHessian):
+
+        def spied(self, *where, kind=kind, build=kind.build):
+            made = build(self, *where)
+            if getattr(self, "sample", None) is None and where[0].source.rows == 6_000:
+                built.append((kind, made.exact))
+            return made
+
+        monkeypatch.setattr(kind, "build", spied)
+    model = LogisticRegression(C=C, tol=1e-9).fit(X, y)
+    assert model.plan_.solver == "lbfgs"
+    assert set(built) == {(HessianCholesky, True) if np.isinf(C) else (RoundedHessian, False)}
+    assert model.converged_
+    best = optimum(X, y, 0.0 if np.isinf(C) else 1 / (C * 6_000))
+    assert model.objective_ == pytest.approx(best.objective, rel=1e-12)
 
 
 # -- directions that are used again -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torchlogit.kernels import small_matrices as small
 
 EPS = torch.finfo(torch.float64).eps
 # Rows and columns: short, and beyond what is.
-SIZES = [(3, 1), (40, 7), (569, 31), (70, 64), (100, 65)]
+SIZES = [(3, 1), (40, 7), (569, 31), (70, 64), (100, 65), (400, 150)]
 
 
 def _matrix(rng, rows, columns, layout=np.ascontiguousarray):

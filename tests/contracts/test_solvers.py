@@ -13,7 +13,7 @@ from torchlogit.drive import Run, describe, iterate
 from torchlogit.fit import Fit, Problem
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import HessianCholesky, Identity, PassingHessian
+from torchlogit.preconditioners import HessianCholesky, Identity, PassingHessian, RoundedHessian
 from torchlogit.problem import FitOptions, Status
 from torchlogit.solvers import SOLVERS
 from torchlogit.solvers.newton import Newton
@@ -343,3 +343,27 @@ def test_curvature_is_built_anew_ever_more_rarely():
     assert len(builds) >= 3
     assert all(spent >= 3 * 2 ** (built - 1) for spent, built in builds)
     assert all(spent < 3 * 2 ** (built - 1) for spent, built in kept)
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_a_hessian_in_float32_is_kept_and_an_exact_one_is_not(close):
+    """Conjugate gradients around a Hessian of some steps ago; where float32 hides a direction, Newton's own steps."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(400, 12))
+    y = (6 * X @ rng.normal(size=12) + rng.logistic(size=400) > 0).astype(int)
+    if close:
+        X = np.column_stack([X, X[:, 0] + 1e-5 * X[:, 0].std() * rng.normal(size=400)])
+    objective, best = objective_from(X, y, 1e-9), optimum(X, y, 1e-9)
+    solver = Newton(RoundedHessian(), 1e-9, patience=4.0)
+    run = Run(objective, solver, FitOptions(tol=1e-9))
+    states = [state for state, _ in iterate(run, objective.zeros())]
+    assert run.outcomes[0].status is Status.CONVERGED
+    assert run.outcomes[0].value == pytest.approx(best.objective, rel=1e-12)
+    assert run.outcomes[0].excess <= 1e-10 * best.objective
+    kept = [a.curvature is b.curvature for a, b in itertools.pairwise(states)]
+    assert any(state.curvature.exact for state in states) == close
+    if close:  # but at the very end, where the last one tells that nothing is left
+        assert not any(kept[:-4])
+    else:
+        assert sum(kept) > len(kept) / 2
+        assert all(state.spent for state in states)

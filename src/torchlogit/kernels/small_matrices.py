@@ -35,7 +35,12 @@ def cholesky(matrix: Tensor) -> Tensor | None:
 def cholesky_solution(factor: Tensor, vector: Tensor) -> Tensor:
     """What its matrix takes to the vector."""
     if factor.numel() > _ELEMENTS or not _plain(factor):
-        return torch.cholesky_solve(vector.unsqueeze(1), factor).squeeze(1)
+        if factor.device.type != "cpu":
+            return torch.cholesky_solve(vector.unsqueeze(1), factor).squeeze(1)
+        # On a CPU that copies a factor before it reads it (2,500 columns: 21 ms, not 2.3).
+        half: Tensor = torch.linalg.solve_triangular(factor, vector.unsqueeze(1), upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True).squeeze(1)
+        return solution
     return torch.from_numpy(dpotrs(factor.numpy(), vector.numpy(), lower=1)[0])
 
 

@@ -162,7 +162,8 @@ class Newton:
     ) -> _Model:
         gradient = evaluation.gradient
         close = all(largest <= self.tol for largest in evaluation.kkt.tolist())
-        if last is not None and isinstance(last.curvature, HessianInverse) and close and small:
+        fresh = last is not None and (last.curvature.exact or not self.patience)  # the last point's own curvature
+        if last is not None and fresh and isinstance(last.curvature, HessianInverse) and close and small:
             direction = -objective.project(last.curvature.solve(gradient))
             slope = lane_dot(gradient, direction)
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
@@ -175,7 +176,7 @@ class Newton:
         curvature: InverseCurvature
         if last is not None and self.last_resort and (last.curvature.exact or last.spent >= hopeless):
             curvature = self.last_resort.build(objective, u, lanes)
-        elif last is not None and (last.spent < self._due(last) or (close and self.patience)):
+        elif last is not None and not fresh and (last.spent < self._due(last) or close):
             curvature, spent, built = last.curvature, last.spent, last.built
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
