@@ -186,15 +186,15 @@ def choose(
                                 the diagonal is known
     S <= 4,000, two classes     rows * S^2 <= 1e8, or 1e9      Newton, Cholesky of the whole Hessian at every step
                                 where rows < 20 S
-    S <= 4,000, two classes     more, and a subsample takes    L-BFGS around the subsample's Hessian; Newton as above
-                                less memory than all rows in   should that mislead
+    S <= 4,000, two classes     more, and a subsample takes    L-BFGS around the subsample's Hessian; Newton-CG around
+                                less memory than all rows in   one of all rows in float32 should that mislead
                                 eight bits, and S < 450 or the
                                 rows are in float32; or
                                 rounding hides what tells
                                 columns apart
     S <= 4,000, two classes     otherwise                      Newton-CG along rows of eight bits, where there are
                                                                such; else L-BFGS around the diagonal; around the
-                                                               whole Hessian should that be slow; then Newton as above
+                                                               whole Hessian should that be slow; then as above
     S <= 4,000, many classes    rows * S^2 <= 1e8              Newton, Cholesky of the whole Hessian at every step
     S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
@@ -351,7 +351,7 @@ def _rarer_share(objective: Objective) -> float:
     source = objective.source
     if not isinstance(source, MemorySource) or objective.lanes > 1 or not source.rows:
         return 0.5
-    ones = sum(float((part.target > 0.5).sum()) for part in source.parts)
+    ones = sum(float(torch.count_nonzero(part.target)) for part in source.parts)
     return max(min(ones, source.rows - ones), 1.0) / source.rows
 
 

@@ -160,3 +160,30 @@ def test_rows_that_are_longer_than_what_is_asked_for_at_once(rng, columns, dtype
     found = NumbaKernel(loss_for(2), frame).linear_predictor(block, theta)[:, 0, 0]
     expected = rows.to(torch.float64) @ theta[0, 0, :-1] + theta[0, 0, -1]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize(("dtype", "columns"), [
+    (torch.float64, 1), (torch.float64, 20), (torch.float64, 64), (torch.float64, 65), (torch.float64, 600),
+    (torch.float32, 3), (torch.float32, 128), (torch.float32, 129), (torch.float32, 1_100),
+])  # fmt: skip
+def test_rows_are_asked_for_and_multiplied_in_any_number(rng, dtype, columns, centred):
+    """Several batches and less than one; by fours, one by one, and what is left of either."""
+    shift = torch.linspace(-1, 1, columns).double() if centred else torch.zeros(columns).double()
+    frame = Frame(shift, torch.ones(columns).double())
+    theta = torch.from_numpy(rng.normal(size=(1, 1, columns + 1))) / columns**0.5
+    for rows in (1, 2, 3, 5, 511, 1_030):
+        dense = torch.from_numpy(rng.normal(size=(rows, columns))).to(dtype)
+        block = Block(torch.from_numpy(rng.integers(0, 2, rows)), dense=dense)
+        compiled, exact = NumbaKernel(loss_for(2), frame), TorchKernel(loss_for(2), frame)
+        found, expected = compiled.value_gradient(block, theta), exact.value_gradient(block, theta)
+        size = float((dense.abs() + shift.abs()).double().sum(0).max()) + rows
+        for field in ("loss", "gradient", "margin"):
+            one, other = getattr(found, field), getattr(expected, field)
+            torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-15 * size)
+        product, other = (kernel.curvature_product(block, theta, theta).product for kernel in (compiled, exact))
+        torch.testing.assert_close(product, other, rtol=1e-13, atol=1e-15 * size)
+        # A row's predictor has the same bits wherever it stands.
+        eta = compiled.linear_predictor(block, theta)
+        for start, stop in ((0, 1), (rows // 3, rows), (rows // 2, rows // 2 + 1)):
+            assert torch.equal(compiled.linear_predictor(block.slice(start, stop), theta), eta[start:stop])

@@ -49,7 +49,7 @@ def value_gradient_one(
     _clear_one(sums)
     for first in range(start, stop, step):
         n = min(step, stop - first)
-        forward_one(rows, first, n, theta, eta)
+        forward_one(rows, first, n, theta, eta, True)
         add_offsets(lanes, first, n, 1, eta)
         if kept.shape[0]:
             for k in range(n):
@@ -127,7 +127,7 @@ def predictor_one(
     eta = space.eta
     for first in range(start, stop, step):
         n = min(step, stop - first)
-        forward_one(rows, first, n, theta, eta)
+        forward_one(rows, first, n, theta, eta, False)
         add_offsets(lanes, first, n, 1, eta)
         if curved:
             bends(eta, n)
@@ -171,7 +171,7 @@ def product_one(
     _clear_one(sums)
     for first in range(start, stop, step):
         n = min(step, stop - first)
-        forward_one(rows, first, n, along, eta)
+        forward_one(rows, first, n, along, eta, True)
         gaps = take_weights(lanes, first, n, 1, weight)
         for k in range(n):
             eta[k] *= bend[first + k, 0]
@@ -223,7 +223,7 @@ def diagonal_one(
     _clear_one(sums)
     for first in range(start, stop, step):
         n = min(step, stop - first)
-        forward_one(rows, first, n, theta, eta)
+        forward_one(rows, first, n, theta, eta, True)
         add_offsets(lanes, first, n, 1, eta)
         gaps = take_weights(lanes, first, n, 1, weight)
         bends(eta, n)
