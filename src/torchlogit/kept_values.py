@@ -13,18 +13,12 @@ from torch import Tensor
 from torchlogit.block_diagonal import CentredBlocks
 from torchlogit.class_curvature import ClassInverse, _LaneInverse
 from torchlogit.drive import HeldCertificate, LaneProgress, Outcome
+from torchlogit.hessian_factors import HessianInverse, _Factor
 from torchlogit.journal import Sweep
 from torchlogit.keeping import Progress
 from torchlogit.leading import Leading
 from torchlogit.moments import Moments
-from torchlogit.preconditioners import (
-    CentredInverse,
-    DiagonalInverse,
-    EigenbasisInverse,
-    HessianInverse,
-    Recycled,
-    _Factor,
-)
+from torchlogit.preconditioners import CentredInverse, DiagonalInverse, EigenbasisInverse, Recycled
 from torchlogit.problem import RowStats, Status
 from torchlogit.separation import Separation, SeparationKind
 from torchlogit.solvers.base import State

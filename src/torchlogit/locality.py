@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from torchlogit.hessian_factors import HessianInverse
 from torchlogit.objective import Objective
-from torchlogit.preconditioners import HessianInverse
 from torchlogit.solvers.base import State
 
 # The largest effect of a step on a row up to which the excess counts: below one by duality (see `is_local`), and below

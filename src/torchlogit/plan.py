@@ -9,20 +9,14 @@ import torch
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky, product_operations
 from torchlogit.guide import Guide, guide_for, short_guide_for, takes_guide
+from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
 from torchlogit.kernels import Kernel
 from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.kernels.triton_cuda import device_kernel
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import (
-    CentredDiagonal,
-    GramEigenbasis,
-    HandedOn,
-    HessianCholesky,
-    PassingHessian,
-    RoundedHessian,
-)
+from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HandedOn
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
 from torchlogit.sources import MemorySource, Source

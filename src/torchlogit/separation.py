@@ -29,9 +29,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from torchlogit.hessian_factors import HessianCholesky, HessianInverse
 from torchlogit.locality import reach_bounds
 from torchlogit.objective import Objective
-from torchlogit.preconditioners import HessianCholesky, HessianInverse
 from torchlogit.separation_programme import Programme, Separation, SeparationKind
 from torchlogit.solvers.base import State
 from torchlogit.solvers.conjugate_gradient import newton_direction

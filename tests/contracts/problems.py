@@ -8,20 +8,13 @@ import torch
 
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky
+from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
 from torchlogit.kernels import KERNELS
 from torchlogit.losses import loss_for
 from torchlogit.moments import column_moments
 from torchlogit.objective import Effort, Objective
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import (
-    CentredDiagonal,
-    GramEigenbasis,
-    HessianCholesky,
-    HessianDiagonal,
-    Identity,
-    PassingHessian,
-    RoundedHessian,
-)
+from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HessianDiagonal, Identity
 from torchlogit.problem import Block, CodedColumns, SparseRows
 from torchlogit.sources import MemorySource
 

@@ -16,16 +16,11 @@ from contracts.problems import (
     objective_from,
     sparse_rows,
 )
-from torchlogit import LogisticRegression, class_curvature, preconditioners
+from torchlogit import LogisticRegression, class_curvature, hessian_factors
 from torchlogit.class_curvature import ClassCholesky
+from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
 from torchlogit.leading import leading_directions
-from torchlogit.preconditioners import (
-    GramEigenbasis,
-    HessianCholesky,
-    HessianDiagonal,
-    PassingHessian,
-    RoundedHessian,
-)
+from torchlogit.preconditioners import GramEigenbasis, HessianDiagonal
 from torchlogit.sources import MemorySource
 
 
@@ -214,7 +209,7 @@ def test_the_hessian_of_one_read_with_the_gradient(rng, classes, fit_intercept):
 @pytest.mark.parametrize("native", [True, False])
 def test_coarse_products_shape_steps_and_prove_nothing(rng, native, monkeypatch):
     """In bfloat16 the inverse is right to a few per cent, without a bound; collinear columns fall back to float32."""
-    monkeypatch.setattr(preconditioners, "coarse_dtype", lambda: torch.bfloat16 if native else torch.float32)
+    monkeypatch.setattr(hessian_factors, "coarse_dtype", lambda: torch.bfloat16 if native else torch.float32)
     X = rng.normal(size=(3000, 520)) * 10.0 ** rng.uniform(-2, 2, 520)
     X[:, 1:] += 0.3 * X[:, :1] / X[:, :1].std() * X.std(0)[1:]
     y = (rng.random(3000) < 0.3).astype(int)
@@ -241,7 +236,7 @@ def test_coarse_products_leave_the_optimum_where_it_is(rng, monkeypatch):
     y = (rng.random(6000) < 1 / (1 + np.exp(-3 * X @ rng.normal(size=600) / 600**0.5))).astype(int)
     found, asked = [], []
     for dtype in (torch.bfloat16, torch.float32):
-        monkeypatch.setattr(preconditioners, "coarse_dtype", lambda dtype=dtype: asked.append(dtype) or dtype)
+        monkeypatch.setattr(hessian_factors, "coarse_dtype", lambda dtype=dtype: asked.append(dtype) or dtype)
         model = LogisticRegression(tol=1e-10).fit(X, y)
         assert model.converged_
         found.append(model)

@@ -13,11 +13,12 @@ from torchlogit import LogisticRegression, class_curvature, guide, plan
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.guide import guide_for, short_guide_for
+from torchlogit.hessian_factors import HessianCholesky, RoundedHessian
 from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, symmetric, torch_device
 from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
 from torchlogit.kernels.quantised import quantised
 from torchlogit.losses import Multinomial
-from torchlogit.preconditioners import CentredDiagonal, HessianCholesky, Recycled, RoundedHessian
+from torchlogit.preconditioners import CentredDiagonal, Recycled
 from torchlogit.problem import Block, Frame
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.guided import Guided, GuidedState

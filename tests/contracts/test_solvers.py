@@ -11,9 +11,10 @@ import torch
 from contracts.problems import FOR_MANY_CLASSES, PRECONDITIONERS, classification, objective_from
 from torchlogit.drive import Run, describe, iterate
 from torchlogit.fit import Fit, Problem
+from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
-from torchlogit.preconditioners import HessianCholesky, Identity, PassingHessian, RoundedHessian
+from torchlogit.preconditioners import Identity
 from torchlogit.problem import FitOptions, Status
 from torchlogit.solvers import SOLVERS
 from torchlogit.solvers.newton import Newton

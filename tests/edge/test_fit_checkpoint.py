@@ -23,13 +23,14 @@ from torchlogit.errors import InputError
 from torchlogit.fit import Fit, Problem
 from torchlogit.fit_checkpoint import FitCheckpoint, OtherPurposeError, Pace
 from torchlogit.guide import guide_for, short_guide_for
+from torchlogit.hessian_factors import HessianCholesky
 from torchlogit.journal import SweepJournal
 from torchlogit.kept_values import KEPT, as_tree, from_tree
 from torchlogit.kernels import numba_cpu, shortened, torch_device
 from torchlogit.losses import loss_for
 from torchlogit.penalties import ElasticNet
 from torchlogit.plan import WarmStart, start_of
-from torchlogit.preconditioners import CentredDiagonal, HandedOn, HessianCholesky
+from torchlogit.preconditioners import CentredDiagonal, HandedOn
 from torchlogit.problem import Block, FitOptions, RowStats, Status
 from torchlogit.purpose import FileMark, Purpose
 from torchlogit.shared_checkpoint import SharedKeeper

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 import torchlogit.plan
 from contracts.problems import objective_from
 from torchlogit import LogisticRegression
-from torchlogit.preconditioners import HessianCholesky
+from torchlogit.hessian_factors import HessianCholesky
 from torchlogit.sampling import row_uniforms
 from torchlogit.separation import SeparationKind, find_separation
 from torchlogit.separation_programme import _LP_SECONDS, _LP_WHOLE

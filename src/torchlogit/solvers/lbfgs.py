@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from torchlogit.hessian_factors import PassingHessian
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import InverseCurvature, PassingHessian, Preconditioner
+from torchlogit.preconditioners import InverseCurvature, Preconditioner
 from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
 from torchlogit.solvers.line_search import Step, search

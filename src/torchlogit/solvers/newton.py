@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from torchlogit.hessian_factors import HessianInverse
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.preconditioners import HessianInverse, InverseCurvature, Preconditioner
+from torchlogit.preconditioners import InverseCurvature, Preconditioner
 from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
