@@ -166,6 +166,15 @@ class Objective:
         """What no row is farther than from its column's centre, in the column's unit, ``(L, p)``."""
         return (self.moments.largest + self.coordinates.centre.abs()) / self.coordinates.scale
 
+    @cached_property
+    def rarer_share(self) -> float:
+        """Share of the rows that are of the rarer of two classes, where all are at hand; a half elsewhere."""
+        source = self.source
+        if not isinstance(source, MemorySource) or self.lanes > 1 or not source.rows:
+            return 0.5
+        ones = sum(float(torch.count_nonzero(part.target)) for part in source.parts)
+        return max(min(ones, source.rows - ones), 1.0) / source.rows
+
     @property
     def unpenalised(self) -> bool:
         """Whether nothing but the rows bends the objective in any lane."""

@@ -19,7 +19,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HandedOn
 from torchlogit.problem import FitOptions
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
-from torchlogit.sources import MemorySource, Source
+from torchlogit.sources import Source
 
 # A matrix of S x S must fit (128 MiB at 4,000), and its factor cost little beside the reads of the rows.
 _LARGEST_MATRIX = 4_000
@@ -325,13 +325,13 @@ def _sampled_dtype(objective: Objective) -> torch.dtype | None:
     They are half the memory, and read in half the time. None leaves them as they are: columns whose digits are spent on
     how far they are from zero, and those whose flat directions hold no more than the rounding.
     """
-    source, frame, moments = objective.source, objective.kernel.frame, objective.moments
+    source, moments = objective.source, objective.moments
     if source.device.type != "cpu" or source.dtype != torch.float64 or any(source.widths[1:]):
         return None
-    centred = bool((frame.shift != 0).any() or (frame.scale != 1).any())
     distance = moments.mean / moments.scale(objective.fit_intercept)
     noise = torch.finfo(torch.float32).eps ** 2 / 12 * (1 + distance.square())
-    return None if centred or not objective.bends_more_than(noise) else torch.float32
+    as_they_are = not objective.kernel.frame.moves()
+    return torch.float32 if as_they_are and objective.bends_more_than(noise) else None
 
 
 def _least_rows(objective: Objective) -> float:
@@ -340,21 +340,12 @@ def _least_rows(objective: Objective) -> float:
     return float(max(_ROWS_PER_COEFFICIENT * min(size, _LARGEST_MATRIX), _LEAST_ROWS))
 
 
-def _rarer_share(objective: Objective) -> float:
-    """Share of the rows that are of the rarer class, where all are at hand; a half elsewhere."""
-    source = objective.source
-    if not isinstance(source, MemorySource) or objective.lanes > 1 or not source.rows:
-        return 0.5
-    ones = sum(float(torch.count_nonzero(part.target)) for part in source.parts)
-    return max(min(ones, source.rows - ones), 1.0) / source.rows
-
-
 def _wanted_rows(objective: Objective) -> float:
     """Rows that a subsample in memory should have."""
     least, size = _least_rows(objective), objective.width
     if objective.outputs > 1 or size > _LARGEST_MATRIX:
         return least
-    least = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / _rarer_share(objective)))
+    least = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / objective.rarer_share))
     return max(least, _SHARE * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
 
 
@@ -368,9 +359,9 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     if objective.prior is not None and not objective.prior.whole:
         return LBFGS(CentredDiagonal(), tol), "of earlier rows only the diagonal of the curvature is known"
     if outputs == 1 and size <= _LARGEST_MATRIX:
-        newton = Newton(HessianCholesky(), tol)
         if whole <= (_EXACT_OPERATIONS if sample is not None else _EXACT_OPERATIONS_ALONE):
-            return newton, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+            reason = f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+            return Newton(HessianCholesky(), tol), reason
         last_resort = _last_resort(objective, tol) if whole <= _LAST_OPERATIONS else None
         if sample is not None:
             return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (

@@ -319,6 +319,11 @@ class Frame:
     shift: Tensor
     scale: Tensor
 
+    def moves(self, start: int = 0, stop: int | None = None) -> bool:
+        """Whether any of these columns is seen otherwise than as it is."""
+        here = slice(start, stop)
+        return bool((self.shift[here] != 0).any() or (self.scale[here] != 1).any())
+
     def to(self, device: torch.device) -> Frame:
         """The same frame on another device."""
         return Frame(self.shift.to(device), self.scale.to(device))

@@ -182,8 +182,7 @@ class TorchKernel:
     def _is_framed(self, start: int, stop: int) -> bool:
         """Whether the frame moves any of these columns (a gather per non-zero; usually none)."""
         if (start, stop) not in self._framed:
-            shift, scale = self.stored.shift[start:stop], self.stored.scale[start:stop]
-            self._framed[start, stop] = bool((shift != 0).any() or (scale != 1).any())
+            self._framed[start, stop] = self.stored.moves(start, stop)
         return self._framed[start, stop]
 
     def design(self, block: Block) -> Tensor:
