@@ -243,7 +243,8 @@ class _Layout:
         self.threads, self.batch = self._division()
         self.ends = self._ranges()
         # Of whole numbers of eight bits float32 is more than enough, and twice as fast.
-        self.kind = np.dtype(np.float32 if self.rows.dense.dtype == np.int8 else np.float64)
+        small = block.dense is not None and block.dense.dtype == torch.int8
+        self.kind = np.dtype(np.float32 if small else np.float64)
         self._spaces: list[Any] = []
         self._known_lanes: tuple[Tensor | None, Any] | None = None
 
@@ -264,39 +265,56 @@ class _Layout:
     def _rows(self, shift: NDArray[np.float64]) -> Any:
         from torchlogit.kernels.numba_rows import Rows
 
-        block, n = self.block, self.block.rows
-        dense = np.empty((n, 0)) if block.dense is None else _array(block.dense)
-        indptr, indices, values = np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0)
-        dense_columns, sparse_columns, _ = block.widths
+        block = self.block
+        second, third, _ = np.cumsum(block.widths).tolist()
+        x = x_shift = indptr = indices = values = sparse_shift = codes = columns = None
+        if block.dense is not None:
+            x, x_shift = _array(block.dense), _unless_zero(shift[:second])
         if block.sparse is not None:
             indptr = _array(block.sparse.indptr).astype(np.int64, copy=False)
             indices, values = _array(block.sparse.indices), _array(block.sparse.values)
-        codes, first = np.empty((n, 0), np.int32), np.empty(0, np.int64)
+            sparse_shift = _unless_zero(shift[second:third])
         if block.codes is not None:
-            codes, first = _array(block.codes.codes.to(torch.int32)), _array(block.codes.first.to(torch.int64))
-        moved = bool(shift[dense_columns : dense_columns + sparse_columns].any())
-        centred = bool(shift[:dense_columns].any())
-        return Rows(dense, indptr, indices, values, sparse_columns, codes, first, shift, moved, centred)
+            codes = _array(block.codes.codes.to(torch.int32))
+            columns = _array(block.codes.first.to(torch.int64)) + third
+        return Rows(x, x_shift, indptr, indices, values, sparse_shift, second, codes, columns)
 
     def _division(self) -> tuple[int, int]:
         """Threads, and rows of a batch."""
-        rows = self.rows
-        stored = rows.dense.size + rows.values.size + rows.codes.size
+        in_lines, listed = self._entries()
+        stored, width = in_lines + listed, self.block.features
         # Each thread has sums of its own, which are cleared and added: four entries must be read for each of them.
-        most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(len(rows.shift), 1)))
+        most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(width, 1)))
         threads = max(1, min(self.workers, most))
-        touched = rows.dense.nbytes + rows.values.nbytes + rows.indices.nbytes + rows.codes.nbytes
+        touched = sum(part.nbytes for part in self._parts() if part is not None)
         if self.size > 1:
-            touched += 16 * self.size * (rows.values.size + rows.codes.size)
+            codes = 0 if self.rows.codes is None else self.rows.codes.size
+            touched += 16 * self.size * (listed + codes)
         batch = _BATCH_BYTES * self.block.rows // max(touched, 1)
         return threads, max(4, min(_LONGEST_BATCH, batch // 4 * 4))
 
+    def _parts(self) -> tuple[NDArray[Any] | None, ...]:
+        """What of the rows is read entry by entry."""
+        rows = self.rows
+        return rows.x, rows.indices, rows.values, rows.codes
+
+    def _entries(self) -> tuple[int, int]:
+        """Numbers and codes of dense and coded columns, and listed ones of sparse columns."""
+        dense, _, listed, codes = (0 if part is None else part.size for part in self._parts())
+        return dense + codes, listed
+
+    def types(self) -> tuple[str, ...]:
+        """What the loops are compiled for."""
+        parts = *self._parts(), self.rows.x_shift, self.rows.shift
+        return tuple("" if part is None else part.dtype.char for part in parts)
+
     def _ranges(self) -> list[int]:
         """Where each thread begins: with equal numbers of rows or, where they are mostly sparse, of stored entries."""
-        n, rows = self.block.rows, self.rows
-        if rows.values.size > rows.dense.size + rows.codes.size:
-            wanted = rows.indptr[-1] * np.arange(1, self.threads) // self.threads
-            inner = np.searchsorted(rows.indptr, wanted).tolist()
+        n, (in_lines, listed) = self.block.rows, self._entries()
+        if listed > in_lines:
+            indptr = self.rows.indptr
+            wanted = indptr[-1] * np.arange(1, self.threads) // self.threads
+            inner = np.searchsorted(indptr, wanted).tolist()
         else:
             inner = [n * t // self.threads for t in range(1, self.threads)]
         return [0, *inner, n]
@@ -329,12 +347,12 @@ class _Layout:
         try:
             return self._spaces.pop()
         except IndexError:
-            codes = self.rows.codes.shape[1]
+            codes = 0 if self.rows.codes is None else self.rows.codes.shape[1]
             each = self.batch * (self.size if self.outputs == 1 else self.points)
             margin, loss, top, rest = np.empty((4, each))
             return Space(
                 np.zeros(self.batch * self.size), np.ones(each), margin, loss, top, rest,
-                np.empty(LINE), np.empty(codes, np.int64), np.arange(self.rows.dense.shape[1]), np.ones(codes),
+                np.empty(LINE), np.empty(codes, np.int64), np.arange(self.block.widths[0]), np.ones(codes),
             )  # fmt: skip
 
     def give_spaces(self, spaces: list[Any]) -> None:
@@ -401,8 +419,7 @@ class _Sweep:
             (rows, self.lanes, layout.ends[t], layout.ends[t + 1], layout.batch, spaces[t], *rest(t))
             for t in range(self.threads)
         ]
-        types = tuple(part.dtype.char for part in (rows.dense, rows.indices, rows.values))
-        make_ready(loop, types, (rows, self.lanes, 0, 0, *arguments[0][4:]))
+        make_ready(loop, layout.types(), (rows, self.lanes, 0, 0, *arguments[0][4:]))
         at_once([lambda own=own: loop(*own) for own in arguments])  # type: ignore[misc]
         layout.give_spaces(spaces)
         if self._coefficients is not None:
@@ -566,6 +583,10 @@ def _shares(rows: int, elements: int) -> list[int]:
 def _array(tensor: Tensor) -> NDArray[Any]:
     """The same memory as a contiguous array."""
     return tensor.detach().contiguous().numpy()
+
+
+def _unless_zero(shift: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    return shift if shift.any() else None
 
 
 def _tensor(array: Any) -> Tensor:

@@ -41,6 +41,8 @@ _EDITION = hashlib.blake2b(_TEXT, digest_size=4).hexdigest()
 def compiled(*flags: str, kept: bool = False, contract: bool = True) -> Callable[[F], F]:
     """Compile on first use without the GIL; ``kept`` on disk, if any directory for it can be written.
 
+    Only those can be called from Python; the others are for compiled functions.
+
     ``contract``: a product and the sum that it joins may be rounded once.
     """
 
@@ -48,7 +50,9 @@ def compiled(*flags: str, kept: bool = False, contract: bool = True) -> Callable
         if kept:
             function.__qualname__ = f"{function.__name__}_{_EDITION}"
         fast = {"contract", *flags} if contract else set(flags)
+        # Wrappers for what nothing calls would take a quarter of the time to compile.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fast}
+        options |= {"no_cpython_wrapper": not kept, "no_cfunc_wrapper": True}
         try:
             return numba.njit(cache=kept, **options)(function)  # type: ignore[no-any-return]
         except RuntimeError:  # no directory

@@ -33,22 +33,23 @@ _CHECKED = 256
 
 
 class Rows(NamedTuple):
-    """The features: dense ``(n, p1)``, compressed sparse rows, codes ``(n, C)``, in this order of columns.
+    """The features: dense ``x (n, p1)``, compressed sparse rows, ``codes (n, C)``, in this order of columns.
 
-    ``shift (p,)`` is subtracted from stored values; ``moved`` says whether it is for any sparse column, and ``centred``
-    for any dense one: of wide rows that would take half as long again (20,000 x 2,000 float64: 17, not 12 ms).
+    Shifts ``(p1,)`` and ``(p2,)`` are subtracted from stored values. They are None where they are zero: of wide rows
+    that would take half as long again (20,000 x 2,000 float64: 17, not 12 ms). So is what a block lacks. Numba drops
+    what a function does with an argument that is None before it compiles it: rows compile what they need, which takes
+    half as long.
     """
 
-    dense: Any
+    x: Any
+    x_shift: Any
     indptr: Any
     indices: Any
     values: Any
-    sparse_columns: int
-    codes: Any
-    code_columns: Any  # (C,) column of code 0
     shift: Any
-    moved: bool
-    centred: bool
+    sparse_first: int  # columns before the sparse ones
+    codes: Any
+    code_columns: Any  # (C,) column of code 0, among all
 
 
 class Table(NamedTuple):
@@ -260,15 +261,11 @@ def _fetch(table: Any, first: int, indices: Any, a: int, b: int) -> None:
 
 @compiled()
 def _sparse_line(
-    indptr: Any, indices: Any, values: Any, shift: Any, moved: bool, i: int, a: int, b: int, squared: bool, line: Any
+    indptr: Any, indices: Any, values: Any, shift: Any, i: int, a: int, b: int, squared: bool, line: Any
 ) -> None:
     """Entries a to b of row i, centred; squared, with duplicate entries of a column added up before."""
-    if moved:
-        for q in range(a, b):
-            line[q - a] = values[q] - shift[unsigned(indices[q])]
-    else:
-        for q in range(a, b):
-            line[q - a] = values[q]
+    for q in range(a, b):
+        line[q - a] = values[q] if shift is None else values[q] - shift[unsigned(indices[q])]
     if not squared:
         return
     start, stop = indptr[i], indptr[i + 1]
@@ -284,14 +281,14 @@ def _sparse_line(
         for other in range(start, stop):
             if indices[other] == indices[q]:
                 seen = seen or other < q
-                total += values[other] - (shift[indices[q]] if moved else 0.0)
+                total += values[other] if shift is None else values[other] - shift[indices[q]]
         line[q - a] = 0.0 if seen else total * total
 
 
 @compiled()
 def _dense_line(x: Any, shift: Any, i: int, a: int, b: int, squared: bool, line: Any) -> None:
     for j in range(a, b):
-        line[j - a] = x[i, j] - shift[j]
+        line[j - a] = x[i, j] if shift is None else x[i, j] - shift[j]
     if squared:
         for j in range(b - a):
             line[j] *= line[j]
@@ -368,31 +365,50 @@ def _sparse_add(indptr: Any, indices: Any, values: Any, start: int, n: int, slop
 @compiled()
 def forward_one(rows: Rows, start: int, n: int, theta: Table, eta: Any, again: bool) -> None:
     """One output: coefficients are a vector; ``again`` says that `backward_one` reads the rows once more."""
-    vector = theta.columns
-    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
-    codes, first, moved = rows.codes, rows.code_columns, rows.moved
-    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
-    constant = theta.constant[0]
+    vector, constant = theta.columns, theta.constant[0]
     for k in range(n):
         eta[k] = constant
-    quarters, short = _quarters(x, n) if again else 0, dense * x.itemsize <= _SHORT_BYTES
-    if dense and rows.centred and short:
-        _short_centred_dots(x, start, n, shift, vector, eta, quarters)
-    elif dense and rows.centred:
-        _centred_dots(x, start, n, shift, vector, eta, quarters)
-    elif dense and short:
-        _short_dots(x, start, n, vector, eta, quarters)
-    elif dense:
-        _dense_dots(x, start, n, vector, eta, quarters)
-    if values.shape[0]:
-        if moved:
-            _moved_dots(indptr, indices, values, shift[dense:], start, n, vector[dense:], eta)
+    _dense_forward(rows.x, rows.x_shift, start, n, vector, eta, again)
+    _sparse_forward(rows.indptr, rows.indices, rows.values, rows.shift, rows.sparse_first, start, n, vector, eta)
+    _coded_forward(rows.codes, rows.code_columns, start, n, vector, eta)
+
+
+@compiled()
+def _dense_forward(x: Any, shift: Any, start: int, n: int, vector: Any, eta: Any, again: bool) -> None:
+    if x is None:
+        return
+    quarters, short = _quarters(x, n) if again else 0, x.shape[1] * x.itemsize <= _SHORT_BYTES
+    if shift is None:
+        if short:
+            _short_dots(x, start, n, vector, eta, quarters)
         else:
-            sparse_dots(indptr, indices, values, start, start + n, vector[dense:], eta)
+            _dense_dots(x, start, n, vector, eta, quarters)
+    elif short:
+        _short_centred_dots(x, start, n, shift, vector, eta, quarters)
+    else:
+        _centred_dots(x, start, n, shift, vector, eta, quarters)
+
+
+@compiled()
+def _sparse_forward(
+    indptr: Any, indices: Any, values: Any, shift: Any, first: int, start: int, n: int, vector: Any, eta: Any
+) -> None:
+    if values is None:
+        return
+    if shift is None:
+        sparse_dots(indptr, indices, values, start, start + n, vector[first:], eta)
+    else:
+        _moved_dots(indptr, indices, values, shift, start, n, vector[first:], eta)
+
+
+@compiled()
+def _coded_forward(codes: Any, first: Any, start: int, n: int, vector: Any, eta: Any) -> None:
+    if codes is None:
+        return
     for c in range(codes.shape[1]):
         for k in range(n):
             if codes[start + k, c] >= 0:
-                eta[k] += vector[unsigned(coded + first[c] + codes[start + k, c])]
+                eta[k] += vector[unsigned(first[c] + codes[start + k, c])]
 
 
 @compiled()
@@ -400,39 +416,63 @@ def forward_many(
     rows: Rows, start: int, n: int, last: int, theta: Table, sums: Table, eta: Any, space: Space
 ) -> None:
     """Several outputs, side by side in each row of the table."""
-    table, sum_table, size = theta.columns, sums.columns, theta.columns.shape[1]
-    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
-    codes, first, moved, ahead, constant = rows.codes, rows.code_columns, rows.moved, theta.ahead, theta.constant
-    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
-    own_shift = shift[dense:]
+    table, constant, size = theta.columns, theta.constant, theta.columns.shape[1]
     line, columns, every, ones = space.line, space.columns, space.every, space.ones
     for k in range(n):
         for s in range(size):
             eta[k * size + s] = constant[s]
-    if dense:
-        for k in range(n):
-            for a in range(0, dense, LINE):
-                b = min(a + LINE, dense)
-                _dense_line(x, shift, start + k, a, b, False, line)
-                _gather(table, 0, every, a, b, line, a, eta, k * size)
-    if values.shape[0]:
-        for k in range(n):
-            i = start + k
-            if ahead:  # the sums of this row, and the coefficients of the next
-                _fetch(sum_table, dense, indices, indptr[i], indptr[i + 1])
-                if i + 1 < last:
-                    _fetch(table, dense, indices, indptr[i + 1], indptr[i + 2])
-            if not moved:
-                _gather(table, dense, indices, indptr[i], indptr[i + 1], values, 0, eta, k * size)
-                continue
+    _dense_forward_many(rows.x, rows.x_shift, start, n, table, eta, line, every)
+    _sparse_forward_many(
+        rows.indptr, rows.indices, rows.values, rows.shift, rows.sparse_first, start, n, last, table, sums.columns,
+        theta.ahead, eta, line,
+    )  # fmt: skip
+    _coded_forward_many(rows.codes, rows.code_columns, start, n, table, eta, columns, ones)
+
+
+@compiled()
+def _dense_forward_many(
+    x: Any, shift: Any, start: int, n: int, table: Any, eta: Any, line: Any, every: Any
+) -> None:
+    if x is None:
+        return
+    for k in range(n):
+        for a in range(0, x.shape[1], LINE):
+            b = min(a + LINE, x.shape[1])
+            _dense_line(x, shift, start + k, a, b, False, line)
+            _gather(table, 0, every, a, b, line, a, eta, k * table.shape[1])
+
+
+@compiled()
+def _sparse_forward_many(
+    indptr: Any, indices: Any, values: Any, shift: Any, first: int, start: int, n: int, last: int, table: Any,
+    sum_table: Any, ahead: bool, eta: Any, line: Any,
+) -> None:  # fmt: skip
+    if values is None:
+        return
+    for k in range(n):
+        i, at = start + k, k * table.shape[1]
+        if ahead:  # the sums of this row, and the coefficients of the next
+            _fetch(sum_table, first, indices, indptr[i], indptr[i + 1])
+            if i + 1 < last:
+                _fetch(table, first, indices, indptr[i + 1], indptr[i + 2])
+        if shift is None:
+            _gather(table, first, indices, indptr[i], indptr[i + 1], values, 0, eta, at)
+        else:
             for a in range(indptr[i], indptr[i + 1], LINE):
                 b = min(a + LINE, indptr[i + 1])
-                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, False, line)
-                _gather(table, dense, indices, a, b, line, a, eta, k * size)
-    if codes.shape[1]:
-        for k in range(n):
-            count = _code_line(codes, first, start + k, columns)
-            _gather(table, coded, columns, 0, count, ones, 0, eta, k * size)
+                _sparse_line(indptr, indices, values, shift, i, a, b, False, line)
+                _gather(table, first, indices, a, b, line, a, eta, at)
+
+
+@compiled()
+def _coded_forward_many(
+    codes: Any, first: Any, start: int, n: int, table: Any, eta: Any, columns: Any, ones: Any
+) -> None:
+    if codes is None:
+        return
+    for k in range(n):
+        count = _code_line(codes, first, start + k, columns)
+        _gather(table, 0, columns, 0, count, ones, 0, eta, k * table.shape[1])
 
 
 @compiled(*REORDER)
@@ -479,7 +519,7 @@ def _backward_gaps(x: Any, start: int, n: int, shift: Any, slope: Any, total: An
         a = slope[k]
         if a != 0:
             for j in range(x.shape[1]):
-                total[j] += a * (x[start + k, j] - shift[j])
+                total[j] += a * (x[start + k, j] if shift is None else x[start + k, j] - shift[j])
 
 
 @compiled(*REORDER)
@@ -488,7 +528,7 @@ def _backward_squares(x: Any, start: int, n: int, shift: Any, slope: Any, total:
         a = slope[k]
         if a != 0:
             for j in range(x.shape[1]):
-                u = x[start + k, j] - shift[j]
+                u = x[start + k, j] if shift is None else x[start + k, j] - shift[j]
                 total[j] += a * (u * u)
 
 
@@ -506,34 +546,59 @@ def backward_one(
 ) -> None:
     """Add ``slope' z`` (or ``slope' z^2``) of n rows to the sums; ``gaps`` says that some have a weight of zero."""
     vector = sums.columns
-    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
-    codes, first, moved, line = rows.codes, rows.code_columns, rows.moved, space.line
-    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
     sums.constant[0] += sum_of(slope, n)
-    if dense:
-        if squared:
-            _backward_squares(x, start, n, shift, slope, vector)
-        elif gaps:
-            _backward_gaps(x, start, n, shift, slope, vector)
-        elif rows.centred:
-            _backward_centred(x, start, n, shift, slope, vector)
-        else:
-            _backward_dense(x, start, n, slope, vector)
-    if values.shape[0] and not (squared or moved):
-        _sparse_add(indptr, indices, values, start, n, slope, vector[dense:])
-    elif values.shape[0]:
-        own, own_shift = vector[dense:], shift[dense:]
-        for k in range(n):
-            i, factor = start + k, slope[k]
-            for a in range(indptr[i], indptr[i + 1] if factor != 0 else 0, LINE):
-                b = min(a + LINE, indptr[i + 1])
-                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, squared, line)
-                for q in range(a, b):
-                    own[unsigned(indices[q])] += factor * line[q - a]
+    _dense_backward(rows.x, rows.x_shift, start, n, slope, gaps, vector, squared)
+    _sparse_backward(
+        rows.indptr, rows.indices, rows.values, rows.shift, rows.sparse_first, start, n, slope, vector, squared,
+        space.line,
+    )  # fmt: skip
+    _coded_backward(rows.codes, rows.code_columns, start, n, slope, vector)
+
+
+@compiled()
+def _dense_backward(
+    x: Any, shift: Any, start: int, n: int, slope: Any, gaps: bool, vector: Any, squared: bool
+) -> None:
+    if x is None:
+        return
+    if squared:
+        _backward_squares(x, start, n, shift, slope, vector)
+    elif gaps:
+        _backward_gaps(x, start, n, shift, slope, vector)
+    elif shift is None:
+        _backward_dense(x, start, n, slope, vector)
+    else:
+        _backward_centred(x, start, n, shift, slope, vector)
+
+
+@compiled()
+def _sparse_backward(
+    indptr: Any, indices: Any, values: Any, shift: Any, first: int, start: int, n: int, slope: Any, vector: Any,
+    squared: bool, line: Any,
+) -> None:  # fmt: skip
+    if values is None:
+        return
+    own = vector[first:]
+    if shift is None and not squared:
+        _sparse_add(indptr, indices, values, start, n, slope, own)
+        return
+    for k in range(n):
+        i, factor = start + k, slope[k]
+        for a in range(indptr[i], indptr[i + 1] if factor != 0 else 0, LINE):
+            b = min(a + LINE, indptr[i + 1])
+            _sparse_line(indptr, indices, values, shift, i, a, b, squared, line)
+            for q in range(a, b):
+                own[unsigned(indices[q])] += factor * line[q - a]
+
+
+@compiled()
+def _coded_backward(codes: Any, first: Any, start: int, n: int, slope: Any, vector: Any) -> None:
+    if codes is None:
+        return
     for c in range(codes.shape[1]):
         for k in range(n):
             if codes[start + k, c] >= 0:
-                vector[unsigned(coded + first[c] + codes[start + k, c])] += slope[k]
+                vector[unsigned(first[c] + codes[start + k, c])] += slope[k]
 
 
 @compiled()
@@ -542,33 +607,59 @@ def backward_many(
 ) -> None:
     """The same for several outputs."""
     table, constant, size = sums.columns, sums.constant, sums.columns.shape[1]
-    x, shift, indptr, indices, values = rows.dense, rows.shift, rows.indptr, rows.indices, rows.values
-    codes, first, moved = rows.codes, rows.code_columns, rows.moved
-    dense, coded = x.shape[1], x.shape[1] + rows.sparse_columns
-    own_shift = shift[dense:]
     line, columns, every, ones = space.line, space.columns, space.every, space.ones
     for k in range(n):
         for s in range(size):
             constant[s] += slope[k * size + s]
-    if dense:
-        for k in range(n):
-            for a in range(0, dense if not gaps or _any(slope, k * size, size) else 0, LINE):
-                b = min(a + LINE, dense)
-                _dense_line(x, shift, start + k, a, b, squared, line)
-                _scatter(table, 0, every, a, b, line, a, slope, k * size)
-    if values.shape[0]:
-        for k in range(n):
-            i = start + k
-            if gaps and not _any(slope, k * size, size):
-                continue
-            if not (moved or squared):
-                _scatter(table, dense, indices, indptr[i], indptr[i + 1], values, 0, slope, k * size)
-                continue
-            for a in range(indptr[i], indptr[i + 1], LINE):
-                b = min(a + LINE, indptr[i + 1])
-                _sparse_line(indptr, indices, values, own_shift, moved, i, a, b, squared, line)
-                _scatter(table, dense, indices, a, b, line, a, slope, k * size)
-    if codes.shape[1]:
-        for k in range(n):
-            count = _code_line(codes, first, start + k, columns)
-            _scatter(table, coded, columns, 0, count, ones, 0, slope, k * size)
+    _dense_backward_many(rows.x, rows.x_shift, start, n, slope, gaps, table, squared, line, every)
+    _sparse_backward_many(
+        rows.indptr, rows.indices, rows.values, rows.shift, rows.sparse_first, start, n, slope, gaps, table, squared,
+        line,
+    )  # fmt: skip
+    _coded_backward_many(rows.codes, rows.code_columns, start, n, slope, table, columns, ones)
+
+
+@compiled()
+def _dense_backward_many(
+    x: Any, shift: Any, start: int, n: int, slope: Any, gaps: bool, table: Any, squared: bool, line: Any, every: Any
+) -> None:
+    if x is None:
+        return
+    size = table.shape[1]
+    for k in range(n):
+        for a in range(0, x.shape[1] if not gaps or _any(slope, k * size, size) else 0, LINE):
+            b = min(a + LINE, x.shape[1])
+            _dense_line(x, shift, start + k, a, b, squared, line)
+            _scatter(table, 0, every, a, b, line, a, slope, k * size)
+
+
+@compiled()
+def _sparse_backward_many(
+    indptr: Any, indices: Any, values: Any, shift: Any, first: int, start: int, n: int, slope: Any, gaps: bool,
+    table: Any, squared: bool, line: Any,
+) -> None:  # fmt: skip
+    if values is None:
+        return
+    size = table.shape[1]
+    for k in range(n):
+        i = start + k
+        if gaps and not _any(slope, k * size, size):
+            continue
+        if shift is None and not squared:
+            _scatter(table, first, indices, indptr[i], indptr[i + 1], values, 0, slope, k * size)
+            continue
+        for a in range(indptr[i], indptr[i + 1], LINE):
+            b = min(a + LINE, indptr[i + 1])
+            _sparse_line(indptr, indices, values, shift, i, a, b, squared, line)
+            _scatter(table, first, indices, a, b, line, a, slope, k * size)
+
+
+@compiled()
+def _coded_backward_many(
+    codes: Any, first: Any, start: int, n: int, slope: Any, table: Any, columns: Any, ones: Any
+) -> None:
+    if codes is None:
+        return
+    for k in range(n):
+        count = _code_line(codes, first, start + k, columns)
+        _scatter(table, 0, columns, 0, count, ones, 0, slope, k * table.shape[1])
