@@ -48,8 +48,9 @@ _INTEGER_COLUMNS = 128
 _FEW_BYTES = 2
 # Columns from which it is worth knowing whether few directions lead.
 _LEADING_COLUMNS = 128
-# Rows that are written out together: fewer cost as many calls, and the pages of more are new ones every time.
-_WRITTEN_ROWS = 1_024
+# Rows that are written out together, and that are multiplied together. Fewer cost as many calls; more take memory whose
+# pages are new ones every time (10,000 x 784, ten classes: 12 MB beside the blocks, not 25).
+_WRITTEN_ROWS, _ADDED_ROWS = 256, 1_024
 # Added to the unit diagonal, where the sums have lost everything smaller.
 _JITTERS = (1e-5, 1e-3)
 # Squared pivots of a unit-diagonal block from which float32 inverts it.
@@ -276,19 +277,22 @@ def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last:
     """Make some classes' blocks, or add to them; of integers where rounding adds no more than the penalty does."""
     width = blocks.shape[1]
     integers = blocks.device.type == "cpu" and width >= _INTEGER_COLUMNS and has_integer_products()
-    room = uninitialised((max(len(own.index) for own in piece.chosen[first:last]), width), blocks)
-    most = ridge / piece.pieces
-    most[-1] = torch.inf  # the intercept is too large to notice
+    longest = max(len(own.index) for own in piece.chosen[first:last])
+    room = uninitialised((min(longest, _ADDED_ROWS), width), blocks)
     for k, own in enumerate(piece.chosen[first:last], first):
         index, root = own.index, own.weight.sqrt().to(blocks.dtype)[:, None]
         if piece.number == 0:
             blocks[k].zero_().diagonal().copy_(ridge)
-        part = room[: len(index)]
-        for start in range(0, len(index), _WRITTEN_ROWS):
-            some = index[start : start + _WRITTEN_ROWS]
-            torch.mul(piece.rows(some), root[start : start + len(some)], out=part[start : start + len(some)])
-        if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
-            add_upper(part, part, blocks[k])
+        most = ridge / (piece.pieces * -(-len(index) // _ADDED_ROWS or 1))
+        most[-1] = torch.inf  # the intercept is too large to notice
+        for begin in range(0, len(index), _ADDED_ROWS):
+            part = room[: len(index) - begin]
+            for start in range(0, len(part), _WRITTEN_ROWS):
+                here = slice(start, min(start + _WRITTEN_ROWS, len(part)))
+                there = slice(begin + here.start, begin + here.stop)
+                torch.mul(piece.rows(index[there]), root[there], out=part[here])
+            if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
+                add_upper(part, part, blocks[k])
 
 
 def product_operations(objective: Objective) -> float:
@@ -304,21 +308,26 @@ def _inverse(blocks: Tensor) -> tuple[Tensor, Tensor]:
     scale = torch.where(floor > 0, torch.maximum(diagonal, floor), 1.0).sqrt()
 
     def invert(first: int, last: int) -> None:
-        for k in range(first, last):  # in place: they are the largest thing here
-            unit = blocks[k] / scale[k] / scale[k, :, None]
+        unit, failed = torch.empty_like(blocks[0]), blocks.new_empty((), dtype=torch.int32)
+        for k in range(first, last):
+            unit.copy_(blocks[k]).div_(scale[k]).div_(scale[k, :, None])
             unit.fill_diagonal_(1.0)  # a column without curvature has no gradient either
-            blocks[k].copy_(torch.cholesky_inverse(_factor(unit)).T)  # symmetric, and by columns
+            # In place: they are the largest thing here. LAPACK counts along columns, which is all the same to a
+            # symmetric matrix.
+            into = blocks[k].copy_(unit).T
+            torch.linalg.cholesky_ex(into, out=(into, failed))
+            if int(failed) or not bool(into.diagonal().square().amin() > _SAFE_PIVOT):
+                into.copy_(torch.cholesky_inverse(_factor(unit)))
+            else:
+                torch.cholesky_inverse(into, out=into)
 
     among_threads(blocks, invert)
     return scale.to(torch.float64), blocks
 
 
 def _factor(unit: Tensor) -> Tensor:
-    """Cholesky factor of a matrix of unit diagonal; in float64 where float32 would lose the small eigenvalues."""
+    """Cholesky factor of a matrix of unit diagonal, in float64: float32 would lose the small eigenvalues."""
     factor: Tensor
-    factor, failed = torch.linalg.cholesky_ex(unit)
-    if not int(failed) and bool(factor.diagonal().square().amin() > _SAFE_PIVOT):
-        return factor
     unit = unit.to(torch.float64)
     for jitter in _JITTERS:
         factor, failed = torch.linalg.cholesky_ex(unit + torch.diag_embed(unit.new_full(unit.shape[:1], jitter)))

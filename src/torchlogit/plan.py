@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +28,8 @@ _LARGEST_MATRIX = 4_000
 # subsample's would spend as long on its own arithmetic. With many classes, conjugate gradients are the rival
 # (benchmarks: digits, 7.6e8).
 _EXACT_OPERATIONS = 1e8
+# The same with many classes where a subsample is large enough (20,000 x 20 with three, 8e7: 0.6 to 0.8 of the time).
+_EXACT_OPERATIONS_CLASSES = 3e7
 # The same where no subsample is large enough; and up to which it is built when nothing else has led anywhere.
 _EXACT_OPERATIONS_ALONE, _LAST_OPERATIONS = 1e9, 1e12
 # With many classes, those up to which the whole Hessian is an alternative to products.
@@ -40,8 +43,13 @@ _ROWS_PER_COEFFICIENT, _LEAST_ROWS, _SHARE, _SHARE_COLUMNS = 10, 5_000, 0.1, 250
 _USUAL_SHARE = 0.3
 # Coefficients up to which a read of files takes longer than the products of its Hessian.
 _PASSING_MATRIX = 256
-# Products with the curvature that a subsample's Hessian may cost at every step: it saves about as many.
-_WORTH_PRODUCTS = 10.0
+# Products with the curvature that a subsample's Hessian may cost at every step of Newton's method with many classes: it
+# saves about as many; and where it is built once, for gradients (50,000 x 50 with ten classes: a third of the time that
+# products take, 100,000 x 100: half, at 16 products; 50,000 x 30 with fifty, at 190: 2.5 times as long).
+_WORTH_PRODUCTS, _WORTH_ONCE = 10.0, 30.0
+# The share of the loss without any column below which gradients around it are not tried: most rows are decided, and the
+# few that bend the objective are fewer still in a subsample (ten classes of pixels: 1.3 times as long).
+_DECIDED = 0.2
 # Numbers stored, times outputs, from which compiled loops repay their import: 0.6 s, once, where a pass gains 1.4 ns a
 # number (one core, 1,000,000 x 100) and the fastest fits take six. Below that nothing of Numba is touched.
 _WORTH_LOOPS = 2e7
@@ -189,7 +197,12 @@ def choose(
     S <= 4,000, two classes     otherwise                      Newton-CG along rows of eight bits, where there are
                                                                such; else L-BFGS around the diagonal; around the
                                                                whole Hessian should that be slow; then as above
-    S <= 4,000, many classes    rows * S^2 <= 1e8              Newton, Cholesky of the whole Hessian at every step
+    S <= 4,000, many classes    rows * S^2 <= 1e8, or 3e7      Newton, Cholesky of the whole Hessian at every step
+                                where a subsample is large
+                                enough
+    S <= 4,000, many classes    more, and a subsample's        L-BFGS around the subsample's Hessian; as follows where
+                                Hessian costs no more than     most rows are decided, or should that be slow
+                                thirty products
     S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
     S <= 4,000, many classes    more                           Newton-CG preconditioned by a subsample's Hessian, where
@@ -371,6 +384,22 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
         return LBFGS(_diagonal(objective), tol, last_resort=once), (
             "the Hessian fits, and is built once its diagonal turns out not to be enough"
         )
+    slower, reason = _with_products(objective, tol, sample)
+    if sample is None or size > _LARGEST_MATRIX or whole <= _EXACT_OPERATIONS_CLASSES:
+        return slower, reason
+    if _products(objective, sample) > _WORTH_ONCE:
+        return slower, reason
+    least_value = _DECIDED * math.log(objective.kernel.loss.classes)
+    return LBFGS(HessianCholesky(sample), tol, last_resort=slower, least_value=least_value), (
+        "a subsample's Hessian is enough, unless most rows turn out to be decided"
+    )
+
+
+def _with_products(objective: Objective, tol: float, sample: Source | None) -> tuple[LBFGS | Newton, str]:
+    """The table's solver for many classes where no subsample's Hessian will do, and for too many columns."""
+    rows, outputs, width = objective.source.rows, objective.outputs, objective.width
+    size = outputs * width
+    whole = rows * float(size) ** 2
     if size <= _LARGEST_MATRIX and whole <= _ALTERNATIVE_OPERATIONS:
         small = _small(objective, tol)
         if isinstance(small.preconditioner, HessianCholesky):

@@ -366,3 +366,19 @@ def test_fits_along_few_directions_end_where_others_do(rng, C, monkeypatch):
     assert fitted.converged_
     assert whole.converged_
     np.testing.assert_allclose(fitted.coef_, whole.coef_, rtol=0, atol=1e-6 * np.abs(whole.coef_).max())
+
+
+def test_blocks_are_inverted_where_they_are(rng):
+    """Those of columns that are all but equal, which float32 cannot tell apart, are positive all the same."""
+    rows = torch.from_numpy(rng.normal(size=(3, 50, 12)))
+    rows[1, :, 3] = rows[1, :, 4] + 1e-6 * rows[1, :, 3]
+    rows[2, :, 5] = 0
+    blocks = (rows.mT @ rows).to(torch.float32)
+    before = blocks.to(torch.float64)
+    scale, inverse = class_curvature._inverse(blocks)
+    assert inverse.data_ptr() == blocks.data_ptr()
+    assert torch.equal(inverse, inverse.mT)
+    assert float(torch.linalg.eigvalsh(inverse.to(torch.float64)).min()) > 0.1
+    for k in (0, 2):
+        unit = (before[k] / scale[k] / scale[k][:, None]).fill_diagonal_(1.0)
+        torch.testing.assert_close(unit @ inverse[k].to(torch.float64), torch.eye(12).double(), rtol=0, atol=3e-6)

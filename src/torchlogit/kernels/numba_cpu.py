@@ -38,9 +38,9 @@ _BATCH_BYTES = 262_144
 _LONGEST_BATCH = 512
 # Bytes of a table from which coefficients are asked for before they are needed.
 _CACHED_TABLE = 524_288
-# Outputs from which dense rows are no worse multiplied by BLAS (40 million elements, one core: 3 outputs 1.3 times as
-# fast, 4 points 0.8, 7 outputs 1.0, 10 outputs 1.0), which has faster machines to win on.
-DENSE_OUTPUTS = 4
+# Outputs from which dense rows are multiplied by BLAS (20 million numbers, two threads, three outputs: 0.5 to 0.9 times
+# as long for a gradient, 0.4 to 0.5 for a product).
+DENSE_OUTPUTS = 3
 # Elements of a block handed to the torch kernel: `MemorySource`'s own choice.
 _PIECE_ELEMENTS = 400_000
 # Row curvatures that are computed for one product only: 64 MiB.

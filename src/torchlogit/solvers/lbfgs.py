@@ -59,6 +59,9 @@ class LBFGS:
         subsample that it comes from, outliers among them, bend the objective in ways of their own.
     stage : int, default=0
         Which of a chain of such solvers this is.
+    least_value : float, default=0
+        The objective at the start below which it begins with the last resort: only rows that are undecided have
+        curvature, and a subsample has too few of them.
     """
 
     preconditioner: Preconditioner
@@ -67,6 +70,7 @@ class LBFGS:
     confirm: int = 60
     last_resort: Newton | LBFGS | None = None
     stage: int = 0
+    least_value: float = 0.0
     name: str = "lbfgs"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
@@ -77,6 +81,8 @@ class LBFGS:
             evaluation, curvature = passing.evaluate(objective, u, lanes)
         else:
             evaluation = evaluation or objective.value_gradient(u, lanes)
+            if self.last_resort is not None and bool((evaluation.value < self.least_value).all()):
+                return self.last_resort.init(objective, u, lanes, evaluation)
             curvature = self.preconditioner.build(objective, u, lanes)
         start = start_state(evaluation, u, lanes, torch.zeros_like(u), curvature)
         aimed = self._aim(objective, extended(start, LBFGSState, stage=self.stage))
