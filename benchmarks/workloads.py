@@ -150,6 +150,17 @@ def ten_classes(scale: float) -> tuple[Any, Any]:
     return X, (scores + random.gumbel(size=scores.shape)).argmax(1)
 
 
+def three_classes(scale: float) -> tuple[Any, Any]:
+    """Many rows, few classes and columns: what tables look like."""
+    import numpy as np
+
+    rows, columns, classes = sized(200_000, scale, 300), 50, 3
+    random = np.random.default_rng(6)
+    X = random.standard_normal((rows, columns))
+    scores = X @ random.standard_normal((columns, classes)) * 2 / np.sqrt(columns)
+    return X, (scores + random.gumbel(size=scores.shape)).argmax(1)
+
+
 # -- real rows --------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +209,7 @@ WORKLOADS: dict[str, Workload] = {
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
     "embeddings": Workload("embeddings", embeddings),
+    "three-classes": Workload("200,000 x 50, three classes", three_classes),
     "ten-classes": Workload("ten classes, few independent columns", ten_classes),
     "cancer-raw": Workload("breast cancer, raw units", partial(cancer, standardised=False)),
     "cancer": Workload("breast cancer, standardised", partial(cancer, standardised=True)),

@@ -49,8 +49,9 @@ _FEW_BYTES = 2
 # Columns from which it is worth knowing whether few directions lead.
 _LEADING_COLUMNS = 128
 # Rows that are written out together, and that are multiplied together. Fewer cost as many calls; more take memory whose
-# pages are new ones every time (10,000 x 784, ten classes: 12 MB beside the blocks, not 25).
-_WRITTEN_ROWS, _ADDED_ROWS = 256, 1_024
+# pages are new ones every time (10,000 x 784, ten classes: 12 MB beside the blocks, not 25). On other devices every
+# call takes as long.
+_WRITTEN_ROWS, _ADDED_ROWS, _DEVICE_WRITTEN_ROWS, _DEVICE_ADDED_ROWS = 256, 1_024, 1_024, 2**62
 # Added to the unit diagonal, where the sums have lost everything smaller.
 _JITTERS = (1e-5, 1e-3)
 # Squared pivots of a unit-diagonal block from which float32 inverts it.
@@ -275,23 +276,24 @@ def _summed(pieces: Iterable[_Piece], ridge: Tensor, classes: int) -> Tensor:
 
 def _add_classes(piece: _Piece, ridge: Tensor, blocks: Tensor, first: int, last: int) -> None:
     """Make some classes' blocks, or add to them; of integers where rounding adds no more than the penalty does."""
-    width = blocks.shape[1]
-    integers = blocks.device.type == "cpu" and width >= _INTEGER_COLUMNS and has_integer_products()
+    width, here = blocks.shape[1], blocks.device.type == "cpu"
+    integers = here and width >= _INTEGER_COLUMNS and has_integer_products()
+    written, added = (_WRITTEN_ROWS, _ADDED_ROWS) if here else (_DEVICE_WRITTEN_ROWS, _DEVICE_ADDED_ROWS)
     longest = max(len(own.index) for own in piece.chosen[first:last])
-    room = uninitialised((min(longest, _ADDED_ROWS), width), blocks)
+    room = uninitialised((min(longest, added), width), blocks)
     for k, own in enumerate(piece.chosen[first:last], first):
-        index, root = own.index, own.weight.sqrt().to(blocks.dtype)[:, None]
         if piece.number == 0:
             blocks[k].zero_().diagonal().copy_(ridge)
-        most = ridge / (piece.pieces * -(-len(index) // _ADDED_ROWS or 1))
+        root = own.weight.sqrt().to(blocks.dtype)[:, None]
+        most = ridge / (piece.pieces * max(1, -(-len(root) // added)))
         most[-1] = torch.inf  # the intercept is too large to notice
-        for begin in range(0, len(index), _ADDED_ROWS):
-            part = room[: len(index) - begin]
-            for start in range(0, len(part), _WRITTEN_ROWS):
-                here = slice(start, min(start + _WRITTEN_ROWS, len(part)))
-                there = slice(begin + here.start, begin + here.stop)
-                torch.mul(piece.rows(index[there]), root[there], out=part[here])
-            if not (integers and len(part) and add_upper_integers(part, most, blocks[k])):
+        for start in range(0, len(root), added):
+            part = room[: len(root) - start]
+            for offset in range(0, len(part), written):
+                into = part[offset : offset + written]
+                some = slice(start + offset, start + offset + len(into))
+                torch.mul(piece.rows(own.index[some]), root[some], out=into)
+            if not (integers and add_upper_integers(part, most, blocks[k])):
                 add_upper(part, part, blocks[k])
 
 
