@@ -38,6 +38,9 @@ _ALTERNATIVE_OPERATIONS = 3e10
 # classes a tenth of all rows where its matrix costs no more than a few reads of them: twice the rows take two thirds
 # of the steps (`benchmarks/`).
 _ROWS_PER_COEFFICIENT, _LEAST_ROWS, _SHARE, _SHARE_COLUMNS = 10, 5_000, 0.1, 250
+# The same share with many classes, whose subsample takes longer to solve (1,000,000 x 50 with five: two thirds of the
+# time that 5,000 rows lead to).
+_SHARE_CLASSES = 0.04
 # The share of the rarer class from which rows are as good as any. Of fewer, a subsample has too few: it is all but
 # separated, and its optimum and its Hessian lead astray (80,000 x 700, one of 43: 8 s, not 0.3).
 _USUAL_SHARE = 0.3
@@ -212,7 +215,8 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
-    A subsample has ten rows for each coefficient (more where a class is rare), or a tenth of all, at most half of them.
+    A subsample has ten rows for each coefficient (more where a class is rare), or a tenth of all (a twenty-fifth with
+    many classes), at most half of them.
     Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
     common, or all. Many classes whose products need few digits have them from rows in bfloat16, and start from the
     optimum of those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of
@@ -355,11 +359,12 @@ def _least_rows(objective: Objective) -> float:
 
 def _wanted_rows(objective: Objective) -> float:
     """Rows that a subsample in memory should have."""
-    least, size = _least_rows(objective), objective.width
-    if objective.outputs > 1 or size > _LARGEST_MATRIX:
+    least, size, share = _least_rows(objective), objective.outputs * objective.width, _SHARE_CLASSES
+    if size > _LARGEST_MATRIX:
         return least
-    least = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / objective.rarer_share))
-    return max(least, _SHARE * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
+    if objective.outputs == 1:
+        least, share = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / objective.rarer_share)), _SHARE
+    return max(least, share * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
 
 
 def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LBFGS | Newton, str]:
