@@ -48,8 +48,9 @@ _USUAL_SHARE = 0.3
 _PASSING_MATRIX = 256
 # Products with the curvature that a subsample's Hessian may cost at every step of Newton's method with many classes: it
 # saves about as many; and where it is built once, for gradients (50,000 x 50 with ten classes: a third of the time that
-# products take, 100,000 x 100: half, at 16 products; 50,000 x 30 with fifty, at 190: 2.5 times as long).
-_WORTH_PRODUCTS, _WORTH_ONCE = 10.0, 30.0
+# products take, 100,000 x 100, at 16: half, 50,000 x 50 with twenty, at 52: 0.8; 50,000 x 30 with fifty, at 190: 2.5
+# times as long).
+_WORTH_PRODUCTS, _WORTH_ONCE = 10.0, 60.0
 # The share of the loss without any column below which gradients around it are not tried: most rows are decided, and the
 # few that bend the objective are fewer still in a subsample (ten classes of pixels: 1.3 times as long).
 _DECIDED = 0.2
@@ -205,7 +206,7 @@ def choose(
                                 enough
     S <= 4,000, many classes    more, and a subsample's        L-BFGS around the subsample's Hessian; as follows where
                                 Hessian costs no more than     most rows are decided, or should that be slow
-                                thirty products
+                                sixty products
     S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
     S <= 4,000, many classes    more                           Newton-CG preconditioned by a subsample's Hessian, where
