@@ -28,10 +28,10 @@ _LARGEST_MATRIX = 4_000
 # subsample's would spend as long on its own arithmetic. With many classes, conjugate gradients are the rival
 # (benchmarks: digits, 7.6e8).
 _EXACT_OPERATIONS = 1e8
-# The same with many classes where a subsample is large enough (20,000 x 20 with three, 8e7: 0.6 to 0.8 of the time).
-_EXACT_OPERATIONS_CLASSES = 3e7
 # The same where no subsample is large enough; and up to which it is built when nothing else has led anywhere.
 _EXACT_OPERATIONS_ALONE, _LAST_OPERATIONS = 1e9, 1e12
+# The same with many classes where one is (20,000 x 20 with three, 8e7: 0.6 to 0.8 of the time).
+_EXACT_OPERATIONS_CLASSES = 3e7
 # With many classes, those up to which the whole Hessian is an alternative to products.
 _ALTERNATIVE_OPERATIONS = 3e10
 # Rows a subsample needs for its curvature to resemble the whole: ten for each coefficient, and never too few. For two
@@ -360,11 +360,13 @@ def _least_rows(objective: Objective) -> float:
 
 def _wanted_rows(objective: Objective) -> float:
     """Rows that a subsample in memory should have."""
-    least, size, share = _least_rows(objective), objective.outputs * objective.width, _SHARE_CLASSES
+    least, size = _least_rows(objective), objective.outputs * objective.width
     if size > _LARGEST_MATRIX:
         return least
+    share = _SHARE_CLASSES
     if objective.outputs == 1:
-        least, share = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / objective.rarer_share)), _SHARE
+        share = _SHARE
+        least = max(least, _ROWS_PER_COEFFICIENT * size * max(1.0, _USUAL_SHARE / objective.rarer_share))
     return max(least, share * objective.source.rows * min(1.0, _SHARE_COLUMNS / size))
 
 
