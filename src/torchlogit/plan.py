@@ -206,7 +206,7 @@ def choose(
                                 enough
     S <= 4,000, many classes    more, and a subsample's        L-BFGS around the subsample's Hessian; as follows where
                                 Hessian costs no more than     most rows are decided, or should that be slow
-                                sixty products
+                                sixty products; penalised
     S <= 4,000, many classes    up to 3e10                     Newton-CG, Cholesky of each class's Hessian; of the whole
                                                                one if products turn out to cost more than that
     S <= 4,000, many classes    more                           Newton-CG preconditioned by a subsample's Hessian, where
@@ -395,7 +395,9 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     slower, reason = _with_products(objective, tol, sample)
     if sample is None or size > _LARGEST_MATRIX or whole <= _EXACT_OPERATIONS_CLASSES:
         return slower, reason
-    if _products(objective, sample) > _WORTH_ONCE:
+    # Without a penalty, products that begin where gradients have led may not find what is left along columns that are
+    # all but equal: their blocks hide it, and the gradient has next to nothing of it by then.
+    if objective.unpenalised or _products(objective, sample) > _WORTH_ONCE:
         return slower, reason
     least_value = _DECIDED * math.log(objective.kernel.loss.classes)
     return LBFGS(HessianCholesky(sample), tol, last_resort=slower, least_value=least_value), (
