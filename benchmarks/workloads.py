@@ -139,25 +139,14 @@ def embeddings(scale: float) -> tuple[Any, Any]:
     return np.ascontiguousarray(X), np.unique(y, return_inverse=True)[1]
 
 
-def ten_classes(scale: float) -> tuple[Any, Any]:
+def overlapping_classes(most: int, classes: int, strength: float, seed: int, scale: float) -> tuple[Any, Any]:
     """Few independent columns, classes that overlap: nothing is hard about it."""
     import numpy as np
 
-    rows, columns, classes = sized(10_000, scale, 300), 50, 10
-    random = np.random.default_rng(5)
+    rows, columns = sized(most, scale, 300), 50
+    random = np.random.default_rng(seed)
     X = random.standard_normal((rows, columns))
-    scores = X @ random.standard_normal((columns, classes)) * 3 / np.sqrt(columns)
-    return X, (scores + random.gumbel(size=scores.shape)).argmax(1)
-
-
-def three_classes(scale: float) -> tuple[Any, Any]:
-    """Many rows, few classes and columns: what tables look like."""
-    import numpy as np
-
-    rows, columns, classes = sized(200_000, scale, 300), 50, 3
-    random = np.random.default_rng(6)
-    X = random.standard_normal((rows, columns))
-    scores = X @ random.standard_normal((columns, classes)) * 2 / np.sqrt(columns)
+    scores = X @ random.standard_normal((columns, classes)) * strength / np.sqrt(columns)
     return X, (scores + random.gumbel(size=scores.shape)).argmax(1)
 
 
@@ -209,8 +198,8 @@ WORKLOADS: dict[str, Workload] = {
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
     "embeddings": Workload("embeddings", embeddings),
-    "three-classes": Workload("200,000 x 50, three classes", three_classes),
-    "ten-classes": Workload("ten classes, few independent columns", ten_classes),
+    "three-classes": Workload("200,000 x 50, three classes", partial(overlapping_classes, 200_000, 3, 2, 6)),
+    "ten-classes": Workload("ten classes, few independent columns", partial(overlapping_classes, 10_000, 10, 3, 5)),
     "cancer-raw": Workload("breast cancer, raw units", partial(cancer, standardised=False)),
     "cancer": Workload("breast cancer, standardised", partial(cancer, standardised=True)),
     "digits": Workload("digits", digits),

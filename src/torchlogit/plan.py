@@ -393,11 +393,10 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
             "the Hessian fits, and is built once its diagonal turns out not to be enough"
         )
     slower, reason = _with_products(objective, tol, sample)
-    if sample is None or size > _LARGEST_MATRIX or whole <= _EXACT_OPERATIONS_CLASSES:
-        return slower, reason
+    fits = size <= _LARGEST_MATRIX and whole > _EXACT_OPERATIONS_CLASSES
     # Without a penalty, products that begin where gradients have led may not find what is left along columns that are
     # all but equal: their blocks hide it, and the gradient has next to nothing of it by then.
-    if objective.unpenalised or _products(objective, sample) > _WORTH_ONCE:
+    if sample is None or not fits or objective.unpenalised or _products(objective, sample) > _WORTH_ONCE:
         return slower, reason
     least_value = _DECIDED * math.log(objective.kernel.loss.classes)
     return LBFGS(HessianCholesky(sample), tol, last_resort=slower, least_value=least_value), (

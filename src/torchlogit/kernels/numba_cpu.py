@@ -281,14 +281,13 @@ class _Layout:
 
     def _division(self) -> tuple[int, int]:
         """Threads, and rows of a batch."""
-        in_lines, listed = self._entries()
-        stored, width = in_lines + listed, self.block.features
+        dense, listed, codes = self._entries()
+        stored, width = dense + listed + codes, self.block.features
         # Each thread has sums of its own, which are cleared and added: four entries must be read for each of them.
         most = min(stored * self.size // _ELEMENTS_PER_THREAD, stored // (4 * max(width, 1)))
         threads = max(1, min(self.workers, most))
         touched = sum(part.nbytes for part in self._parts() if part is not None)
         if self.size > 1:
-            codes = 0 if self.rows.codes is None else self.rows.codes.size
             touched += 16 * self.size * (listed + codes)
         batch = _BATCH_BYTES * self.block.rows // max(touched, 1)
         return threads, max(4, min(_LONGEST_BATCH, batch // 4 * 4))
@@ -298,10 +297,10 @@ class _Layout:
         rows = self.rows
         return rows.x, rows.indices, rows.values, rows.codes
 
-    def _entries(self) -> tuple[int, int]:
-        """Numbers and codes of dense and coded columns, and listed ones of sparse columns."""
+    def _entries(self) -> tuple[int, int, int]:
+        """How many of dense, sparse and coded columns."""
         dense, _, listed, codes = (0 if part is None else part.size for part in self._parts())
-        return dense + codes, listed
+        return dense, listed, codes
 
     def types(self) -> tuple[str, ...]:
         """What the loops are compiled for."""
@@ -310,8 +309,8 @@ class _Layout:
 
     def _ranges(self) -> list[int]:
         """Where each thread begins: with equal numbers of rows or, where they are mostly sparse, of stored entries."""
-        n, (in_lines, listed) = self.block.rows, self._entries()
-        if listed > in_lines:
+        n, (dense, listed, codes) = self.block.rows, self._entries()
+        if listed > dense + codes:
             indptr = self.rows.indptr
             wanted = indptr[-1] * np.arange(1, self.threads) // self.threads
             inner = np.searchsorted(indptr, wanted).tolist()
