@@ -121,7 +121,7 @@ def ask_ahead(x: Any, i: int) -> None:
 
 # What is asked for is written out in each of these: as a function of its own it made rows of 100 columns take 1.2 times
 # as long (two threads). So are rows with a shift and without: one function that leaves a None out has the same bits,
-# and rows of 20 columns took up to 1.08 times as long.
+# and rows of 20 columns took up to 1.12 times as long.
 
 
 @compiled(*REORDER)
