@@ -29,6 +29,9 @@ _MOST_MISLEADING, _COMPARED_ROWS, _WRITTEN_ROWS, _DIRECTIONS, _MOST_BEND = 0.05,
 _BITS_DIGITS, _SHORT_DIGITS, _MANY_DIGITS = 10.0, 30.0, 1.0
 # The variance of a column beside which slopes cut to fifteen bits are noticed: columns that lose nothing have less.
 _LEAST_NOISE = 3e-9
+# How much more of its unit a column may vary than another where factors of one part of eight bits see both (embeddings:
+# 3; pixels, words and other columns of which some are rare: 50).
+_UNEQUAL = 10.0
 # Outputs from which whole numbers repay being cut into parts.
 _OUTPUTS = 8
 # Bytes of rounded rows for many outputs that are kept beside the others.
@@ -126,13 +129,16 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
         return None
     rows, frame, noise = integer_rows(dense, block.weight)
     objective.effort.passes += 2.0
-    noise = noise * (frame.scale / objective.moments.scale(objective.fit_intercept)[0]).square()
+    unit = frame.scale / objective.moments.scale(objective.fit_intercept)[0]
+    noise = noise * unit.square()
     if not objective.bends_more_than(noise):
         return None
     middle = ((objective.moments.mean[0] - frame.shift) / frame.scale).round()
     most = most_block_rows(block.features, objective.outputs)
     own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows, most))
-    guide = objective.on(own, IntegerKernel(loss, frame, middle))
+    varying = unit[objective.moments.deviation[0] > 0]
+    unequal = bool(varying.numel()) and float(varying.max() / varying.min()) > _UNEQUAL
+    guide = objective.on(own, IntegerKernel(loss, frame, middle, unequal=unequal))
     return Guide(guide, _MANY_DIGITS * _left(torch.clamp(noise.max(), min=_LEAST_NOISE), block.rows))
 
 

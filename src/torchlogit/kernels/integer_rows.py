@@ -23,10 +23,12 @@ from torchlogit.threads import in_ranges, one_thread_each
 _LOWEST = -128
 # How much smaller the unit of a part is than that of the part before.
 _FINER = 2.0 * MOST
-# Parts of the coefficients and of the slopes for a gradient. Products of which a few digits are wanted have one of
-# each; where most rows are classified, few have slopes that it sees beside the largest (10,000 x 784, ten classes: 116
-# products instead of 92), and outputs so few that it costs little have a second one.
-_PARTS, _FEW_OUTPUTS = (3, 2), 32
+# Parts of the coefficients and of the slopes for a gradient, and for products of which a few digits are wanted. Those
+# of many outputs have one of each where that is enough: a second of the coefficients takes a tenth of the time. It is
+# not where columns differ much in how far they vary in their units: what is moved along a rare one is large, and one
+# part of all others is lost beside it. (60,000 x 784, ten classes: conjugate gradients get nowhere, 43 s, not 6.) Nor
+# is it where most rows are classified, of which few have slopes that it sees beside the largest.
+_PARTS, _SHORT_PARTS, _MANY_PARTS, _MANY_OUTPUTS = (3, 2), (2, 2), (1, 1), 33
 # Outputs up to which products are faster the other way round.
 _TURNED_OUTPUTS = 64
 # Elements of a block's rows, and of its outputs, that still are in a cache when they are wanted again.
@@ -48,22 +50,27 @@ class IntegerKernel(TorchKernel):
         Coordinates in which the rows are whole numbers.
     middle : Tensor of shape (p,), float64
         The number that a column is near to: what a factor loses by being cut is lost of the differences to it.
+    unequal : bool, default=False
+        Whether columns differ much in how far they vary in these coordinates.
     short : bool, default=False
         Whether a few digits will do (see `rounded`).
     """
 
-    def __init__(self, loss: Loss, frame: Frame, middle: Tensor, *, short: bool = False) -> None:
+    def __init__(
+        self, loss: Loss, frame: Frame, middle: Tensor, *, unequal: bool = False, short: bool = False
+    ) -> None:
         super().__init__(loss, frame, torch.float32)
         self.stored = Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))
-        self.middle = middle
+        self.middle, self.unequal = middle, unequal
         self._sum_dtype = self.dtype if short else torch.float64  # float32 takes a sixth of the time
-        self._parts = (1, 2 if loss.outputs <= _FEW_OUTPUTS else 1) if short else _PARTS
+        few = _MANY_PARTS if loss.outputs >= _MANY_OUTPUTS and not unequal else _SHORT_PARTS
+        self._parts = few if short else _PARTS
         # Coefficients of the last points and directions as they are multiplied: all blocks of a sweep have the same.
         self._known: tuple[tuple[Tensor, tuple[Tensor, Tensor, Tensor]], ...] = ()
         self._lock = threading.Lock()
 
     def _in_float32(self, *, short: bool) -> IntegerKernel:
-        return IntegerKernel(self.loss, self.frame, self.middle, short=short)
+        return IntegerKernel(self.loss, self.frame, self.middle, unequal=self.unequal, short=short)
 
     def _dense(self, block: Block) -> Tensor | None:
         return block.dense
