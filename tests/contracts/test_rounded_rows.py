@@ -18,6 +18,7 @@ from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, sho
 from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
 from torchlogit.kernels.quantised import quantised
 from torchlogit.losses import Multinomial
+from torchlogit.objective import Objective
 from torchlogit.preconditioners import CentredDiagonal, Recycled
 from torchlogit.problem import Block, Frame
 from torchlogit.solvers.conjugate_gradient import newton_path
@@ -562,9 +563,41 @@ def test_integers_add_up_to_what_floats_do(rng, outputs, weighted):
 
 
 @needs_integers
-def test_a_few_of_many_outputs_have_a_second_part(rng):
+def test_factors_of_many_outputs_have_one_part_where_columns_vary_alike(rng, monkeypatch):
     parts = [_integer_kernel(rng, outputs)[0].rounded(short=True)._parts for outputs in (8, 32, 33)]
-    assert parts == [(1, 2), (1, 2), (1, 1)]
+    assert parts == [(2, 2), (2, 2), (1, 1)]
+    monkeypatch.setattr("torchlogit.kernels.integer_rows._MANY_OUTPUTS", 8)
+    X, y = _pixels(rng)
+    assert short_guide_for(objective_from(X, y, 1e-2, kernel="torch")).objective.few_digits()._parts == (2, 2)
+    X = rng.integers(0, 17, X.shape) / 16
+    X[:, 5] = 1.0  # a constant is no rare column
+    assert short_guide_for(objective_from(X, y, 1e-2, kernel="torch")).objective.few_digits()._parts == (1, 1)
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_conjugate_gradients_that_get_nowhere_take_more_digits(rng, monkeypatch, lossy):
+    """What is left of a direction, beside its largest entry, says nothing of the others: the residual stays."""
+    X, y = classification(rng, 500, 30)
+    objective = objective_from(X, y, 1e-3, kernel="torch")
+    asked, lanes, inner = [], objective.all_lanes(), Objective.curvature_at
+
+    def at(self, u, lanes, *, rounded=False):
+        asked.append(rounded)
+        exact = inner(self, u, lanes)
+        return (lambda v: exact((v / v.abs().amax()).round() * v.abs().amax())) if rounded and lossy else exact
+
+    monkeypatch.setattr(Objective, "curvature_at", at)
+    u = torch.from_numpy(rng.normal(size=objective.zeros().shape))
+    gradient = objective.value_gradient(u, lanes).gradient * torch.logspace(-2, 1, 31).double()
+    tolerance = torch.tensor([2e-4], dtype=torch.float64)
+    solved = newton_path(objective, u, lanes, gradient, lambda g: g, tolerance, 200)
+    left = inner(objective, u, lanes)(solved.direction) + gradient
+    assert left.norm() <= 1.001 * tolerance * gradient.norm()
+    assert asked == ([True, False] if lossy else [True])
+    assert solved.products < 100
+    assert len(solved.path) == solved.products.bit_length()
+    for early in solved.path:
+        assert (early * gradient).sum() < 0
 
 
 def _pixels(rng, rows=3_000):

@@ -14,6 +14,9 @@ from torchlogit.solvers.base import lane_dot
 
 # Tolerances that products in float32 can meet.
 _FEW_DIGITS = 1e-4
+# Products of few digits that may leave the residual as large as it was, before they have more: they have lost what is
+# left. (Where they have not, six in a row do so at most.)
+_IDLE_PRODUCTS = 16
 # The share of its squared norm below which a residual is rounding.
 _NOTHING = 1e-20
 
@@ -97,7 +100,14 @@ def newton_path(
     # A direction is wanted to a few digits, and where there is a penalty nothing hangs on curvature that is tiny.
     few = bool((tolerance >= _FEW_DIGITS).all()) and not objective.unpenalised
     curvature_product = objective.curvature_at(u, lanes, rounded=few)
+    nearest, smallest, idle = direction, torch.full_like(size, torch.inf), torch.zeros_like(lanes)
     while products < limit and bool(running.any()):
+        if few and bool((idle >= _IDLE_PRODUCTS).any()):
+            few, curvature_product, direction = False, objective.curvature_at(u, lanes), nearest
+            residual = -gradient - curvature_product(direction)
+            products += 1
+            search = precondition(residual)
+            size = lane_dot(residual, search)
         bent = curvature_product(search)
         pairs.append((search, bent))
         curvature = lane_dot(search, bent)
@@ -105,7 +115,7 @@ def newton_path(
         length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
         direction = direction + length[:, None, None] * search
         products += 1
-        if products & (products - 1) == 0:
+        if products.bit_length() > len(path):
             path.append(direction)
         before, residual = residual, residual - length[:, None, None] * bent
         solved = precondition(residual)
@@ -115,5 +125,9 @@ def newton_path(
         turned = shrunk if start is None or products > 1 else shrunk - lane_dot(before, solved)
         search = solved + torch.where(running, turned / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
         size = torch.where(running, shrunk, size)
+        if few:
+            nearer = shrunk < smallest
+            nearest = torch.where(nearer[:, None, None], direction, nearest)
+            smallest, idle = torch.minimum(smallest, shrunk), torch.where(nearer | ~running, 0, idle + 1)
     early = tuple(objective.project(step) for step in path)
     return Solved(objective.project(direction), products, early, tuple(pairs))
