@@ -643,7 +643,7 @@ def test_columns_that_lose_nothing_are_not_solved_beyond_their_slopes(rng, monke
     model = LogisticRegression(C=0.1, tol=1e-9).fit(X, y)
     assert model.converged_
     looser = LogisticRegression(C=0.1, tol=1e-6).fit(X, y)
-    assert model.trace_[0]["passes"] == looser.trace_[0]["passes"]  # the start is the same
+    assert model.trace_[0]["objective"] == looser.trace_[0]["objective"]  # the start is the same
 
 
 @needs_integers

@@ -207,7 +207,7 @@ OUTLIER_ROUTES = [
 def test_outliers_are_no_certificate(classes, route, l2):
     """Every step moves their margin by one, and gains next to nothing, long before the others have their say."""
     # A subsample's curvature bounds that of all rows near where it was built: a fit starts there, at its optimum.
-    for seed in range(4) if "subsample" in route[1] else (0, 1, 2, 3, 12, 16, 29):
+    for seed in range(4) if "subsample" in route[1] else (0, 1, 2, 3, 12, 16, 29, 130, 242, 354):
         rng = np.random.default_rng(seed)
         X, y = rng.normal(size=(300, 3)), rng.gumbel(size=(300, classes))
         y = (X @ rng.normal(size=(3, classes)) + y).argmax(1)
