@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.kernels import NumbaKernel, TorchKernel
-from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows, most_block_rows
+from torchlogit.kernels.integer_rows import IntegerKernel, integer_frame, integer_rows, most_block_rows
 from torchlogit.kernels.integers import has_integer_products
 from torchlogit.kernels.numba_cpu import FLOATS
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
@@ -29,6 +29,8 @@ _MOST_MISLEADING, _COMPARED_ROWS, _WRITTEN_ROWS, _DIRECTIONS, _MOST_BEND = 0.05,
 _BITS_DIGITS, _SHORT_DIGITS, _MANY_DIGITS = 10.0, 30.0, 1.0
 # The variance of a column beside which slopes cut to fifteen bits are noticed: columns that lose nothing have less.
 _LEAST_NOISE = 3e-9
+# Rows that tell what rounding would do to all, and the share of it that is to be as little: they are not all.
+_TELLING_ROWS, _TELLING_SHARE = 1_000, 0.5
 # How much more of its unit a column may vary than another where factors of one part of eight bits see both (embeddings:
 # 3; pixels, words and other columns of which some are rare: 50).
 _UNEQUAL = 10.0
@@ -127,9 +129,15 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
     worth = has_integer_products() and objective.outputs >= _OUTPUTS and not objective.unpenalised
     if not worth or not _counts(block) or dense.numel() > _MOST_KEPT:
         return None
-    rows, frame, noise = integer_rows(dense, block.weight)
-    objective.effort.passes += 2.0
+    frame = integer_frame(dense)
     unit = frame.scale / objective.moments.scale(objective.fit_intercept)[0]
+    some = slice(None, None, max(1, block.rows // _TELLING_ROWS))
+    _, noise = integer_rows(dense[some], frame, None if block.weight is None else block.weight[some])
+    objective.effort.passes += 1.0
+    if not objective.bends_more_than(_TELLING_SHARE * noise * unit.square()):
+        return None
+    rows, noise = integer_rows(dense, frame, block.weight)
+    objective.effort.passes += 1.0
     noise = noise * unit.square()
     if not objective.bends_more_than(noise):
         return None

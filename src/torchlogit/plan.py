@@ -332,9 +332,17 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     if objective.prior is not None or 2 * _least_rows(objective) > rows:  # small problems count no labels
         return None
     wanted = _wanted_rows(objective)
-    if 2 * wanted > rows:
+    if 2 * wanted > rows or (rows < _WARM_RATIO * wanted and not _wants_sample(objective)):
         return None
     return objective.source.subsample(wanted / objective.effort.total_rows, seed, _sampled_dtype(objective))
+
+
+def _wants_sample(objective: Objective) -> bool:
+    """Whether a subsample is wanted for its curvature, which need not be a start."""
+    size, blocks = objective.outputs * objective.width, ClassCholesky(objective.source)
+    if size <= _LARGEST_MATRIX:
+        return True
+    return objective.width <= _LARGEST_MATRIX and not (blocks.fits(objective) and blocks.affords_reading(objective))
 
 
 def _sampled_dtype(objective: Objective) -> torch.dtype | None:

@@ -15,7 +15,7 @@ from torchlogit.class_curvature import ClassCholesky
 from torchlogit.guide import guide_for, short_guide_for
 from torchlogit.hessian_factors import HessianCholesky, RoundedHessian
 from torchlogit.kernels import NumbaKernel, TorchKernel, bfloat16, integers, shortened, symmetric, torch_device
-from torchlogit.kernels.integer_rows import IntegerKernel, integer_rows
+from torchlogit.kernels.integer_rows import IntegerKernel, integer_frame, integer_rows
 from torchlogit.kernels.quantised import quantised
 from torchlogit.losses import Multinomial
 from torchlogit.objective import Objective
@@ -490,7 +490,8 @@ def test_equidistant_values_lose_nothing(rng):
         rng.integers(0, 256, 500) / 255, rng.integers(-3, 4, 500) * 1e6, np.full(500, 7.25), rng.normal(5, 0.1, 500)
     ])  # fmt: skip
     X[:2, 0], X[:2, 1] = (0, 1), (-3e6, 3e6)
-    rows, frame, noise = integer_rows(torch.from_numpy(X))
+    frame = integer_frame(torch.from_numpy(X))
+    rows, noise = integer_rows(torch.from_numpy(X), frame)
     assert rows.dtype == torch.int8
     back = rows * frame.scale + frame.shift
     assert (back - torch.from_numpy(X)).abs().le(0.5001 * frame.scale).all()
@@ -501,14 +502,15 @@ def test_equidistant_values_lose_nothing(rng):
     assert 0.05 < noise[3] < 0.1  # about a twelfth
     assert (rows.amin(0)[0], rows.amax(0)[0]) == (-128, 127)
     weight = torch.from_numpy(rng.exponential(size=500))
-    weighted = integer_rows(torch.from_numpy(X), weight)[2]
+    weighted = integer_rows(torch.from_numpy(X), frame, weight)[1]
     torch.testing.assert_close(weighted, weight @ (exact - rows).square() / weight.sum(), rtol=1e-4, atol=1e-9)
 
 
 def _integer_kernel(rng, outputs, weighted=True):
     """A kernel over columns far from the middle of what eight bits hold, and one in float64 over the same numbers."""
     X = rng.exponential(size=(700, 150)) * np.logspace(-2, 3, 150) + rng.normal(size=150)
-    rows, frame, _ = integer_rows(torch.from_numpy(X))
+    frame = integer_frame(torch.from_numpy(X))
+    rows, _ = integer_rows(torch.from_numpy(X), frame)
     middle = rows.double().mean(0).round()
     plain = Frame(torch.zeros(150).double(), torch.ones(150).double())
     loss = Multinomial(outputs)

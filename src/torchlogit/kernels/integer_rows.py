@@ -7,7 +7,6 @@ hold what float32 does; one will do for a product that only shapes a step. The s
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -153,30 +152,18 @@ def _joined(products: Tensor, parts: int, along: int, dtype: torch.dtype = torch
     return total
 
 
-def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Frame, Tensor]:
-    """Dense rows as whole numbers from -128 to 127, of a unit and a shift for each column.
+def integer_frame(dense: Tensor) -> Frame:
+    """The unit and the shift that take each column to whole numbers from -128 to 127, from end to end.
 
-    A column of two values loses nothing, nor does one of 256 equidistant values, as images have.
+    A column of two values loses nothing by being rounded to them, nor does one of 256 equidistant values, as images
+    have.
 
     Parameters
     ----------
     dense : Tensor of shape (n, p), floating, finite
-    weight : Tensor of shape (n,), optional
-        Of the rows, in the mean of what rounding does to them.
-
-    Returns
-    -------
-    rows : Tensor of shape (n, p), int8
-    frame : Frame
-        Takes ``dense`` to ``rows``, but for rounding.
-    noise : Tensor of shape (p,), float64
-        Mean square of that rounding, in squared units.
     """
-    step = max(1, _ROUNDED_ELEMENTS // dense.shape[1])
-    work = float(dense.numel())
+    step = _rounded_rows(dense)
     ends: list[tuple[Tensor, Tensor]] = []
-    squares: dict[int, Tensor] = {}
-    rows = uninitialised(dense.shape, dense.new_empty(0, dtype=torch.int8))
 
     def find_ends(start: int, stop: int) -> None:
         low = high = dense[start]
@@ -185,7 +172,37 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
             low, high = torch.minimum(low, piece.amin(0)), torch.maximum(high, piece.amax(0))
         ends.append((low, high))
 
-    def fill(start: int, stop: int, offset: Tensor, inverse: Tensor) -> None:
+    with one_thread_each():
+        in_ranges(dense.shape[0], find_ends, float(dense.numel()))
+    low = torch.stack([end[0] for end in ends]).amin(0).to(torch.float64)
+    high = torch.stack([end[1] for end in ends]).amax(0).to(torch.float64)
+    unit = (high - low) / (MOST - _LOWEST)
+    unit = torch.where(unit > 0, unit, 1.0)
+    return Frame(low - _LOWEST * unit, unit)
+
+
+def integer_rows(dense: Tensor, frame: Frame, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Dense rows as whole numbers.
+
+    Parameters
+    ----------
+    dense : Tensor of shape (n, p), floating, finite
+    frame : Frame
+        That `integer_frame` found, in these rows or in more.
+    weight : Tensor of shape (n,), optional
+        Of the rows, in the mean of what rounding does to them.
+
+    Returns
+    -------
+    rows : Tensor of shape (n, p), int8
+    noise : Tensor of shape (p,), float64
+        Mean square of what rounding adds, in squared units.
+    """
+    step, offset, inverse = _rounded_rows(dense), -frame.shift / frame.scale, 1 / frame.scale
+    squares: dict[int, Tensor] = {}
+    rows = uninitialised(dense.shape, dense.new_empty(0, dtype=torch.int8))
+
+    def fill(start: int, stop: int) -> None:
         # One piece after the other over the same memory, of which threads would come to hold many times as much.
         exact = dense.new_empty(step, dense.shape[1], dtype=torch.float64)
         left, whole = (torch.empty_like(exact, dtype=torch.float32) for _ in range(2))
@@ -203,17 +220,15 @@ def integer_rows(dense: Tensor, weight: Tensor | None = None) -> tuple[Tensor, F
         squares[start] = square
 
     with one_thread_each():
-        in_ranges(dense.shape[0], find_ends, work)
-        low = torch.stack([end[0] for end in ends]).amin(0).to(torch.float64)
-        high = torch.stack([end[1] for end in ends]).amax(0).to(torch.float64)
-        unit = (high - low) / (MOST - _LOWEST)
-        unit = torch.where(unit > 0, unit, 1.0)
-        shift = low - _LOWEST * unit
-        in_ranges(dense.shape[0], partial(fill, offset=-shift / unit, inverse=1 / unit), work)
+        in_ranges(dense.shape[0], fill, float(dense.numel()))
     total = float(dense.shape[0]) if weight is None else weight.sum()
     # In the order of the rows, whatever thread they were rounded by.
-    noise = torch.stack([squares[start] for start in sorted(squares)]).sum(0) / total
-    return rows, Frame(shift, unit), noise
+    return rows, torch.stack([squares[start] for start in sorted(squares)]).sum(0) / total
+
+
+def _rounded_rows(dense: Tensor) -> int:
+    """Rows that are rounded together."""
+    return max(1, _ROUNDED_ELEMENTS // dense.shape[1])
 
 
 def most_block_rows(columns: int, outputs: int) -> int:
@@ -221,4 +236,4 @@ def most_block_rows(columns: int, outputs: int) -> int:
     return max(_LEAST_ROWS, min(_BLOCK_ELEMENTS // columns, _OUTPUT_ELEMENTS // outputs))
 
 
-__all__ = ["IntegerKernel", "integer_rows", "most_block_rows"]
+__all__ = ["IntegerKernel", "integer_frame", "integer_rows", "most_block_rows"]
