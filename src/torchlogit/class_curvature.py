@@ -130,7 +130,9 @@ class ClassCholesky:
     name: str = "Cholesky factors of the class curvatures"
     # Of the rows, squared, by lane: they do not depend on the point.
     _lengths: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
-    # The directions that the rows bend, likewise; None where they are not few.
+    # By lane, the blocks built last, which the next build writes over: twice their memory may be too much.
+    _built: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    # The directions that the rows bend, by lane; None where they are not few.
     _leading: dict[int, Leading | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -161,7 +163,9 @@ class ClassCholesky:
         return int(min(_ROWS_PER_COLUMN * objective.width, affordable))
 
     def build(self, objective: Objective, u: Tensor, lanes: Tensor) -> ClassInverse:
-        """At ``u``."""
+        """At ``u``. What was built before at this lane is no more, unless the fit may be taken up from there."""
+        if objective.journal.returns:
+            self._built.clear()
         sample = objective.on(resident(self.sample), self.kernel)
         return ClassInverse(tuple(self._lane(sample, u[i : i + 1], lanes[i : i + 1]) for i in range(u.shape[0])))
 
@@ -177,7 +181,8 @@ class ClassCholesky:
         ridge = rows.new_ones(rows.shape[1])
         ridge[-1] = 0
         piece = _Piece(partial(torch.index_select, rows, 0), chosen)
-        return _LaneInverse(*_inverse(_summed([piece], ridge, len(chosen))), leading)
+        blocks = self._room(lanes, len(chosen), ridge)
+        return _LaneInverse(*_inverse(_summed([piece], ridge, blocks)), leading)
 
     def _look(self, sample: Objective, lanes: Tensor, common: Tensor | None = None) -> Leading | None:
         """The leading directions, if they are few; ``common`` is the block of classes that are alike."""
@@ -193,7 +198,15 @@ class ClassCholesky:
         """``(K, D, D)`` in float32, or ``(1, D, D)`` where all classes are alike."""
         chosen = self._choose(sample, u, lanes, alike=alike)
         ridge = torch.cat([sample.ridge[lanes[0]], sample.ridge.new_zeros(1)]).to(torch.float32)
-        return _summed(self._pieces(sample, lanes, chosen), ridge, len(chosen))
+        return _summed(self._pieces(sample, lanes, chosen), ridge, self._room(lanes, len(chosen), ridge))
+
+    def _room(self, lanes: Tensor, classes: int, ridge: Tensor) -> Tensor:
+        """For ``classes`` blocks of a lane, where the last ones are if they were as many."""
+        lane, shape = int(lanes[0]), (classes, len(ridge), len(ridge))
+        if lane not in self._built or self._built[lane].shape != shape:
+            self._built.pop(lane, None)
+            self._built[lane] = uninitialised(shape, ridge)
+        return self._built[lane]
 
     def _choose(self, sample: Objective, u: Tensor, lanes: Tensor, *, alike: bool = False) -> list[ChosenRows]:
         """Rows of each class's block, or of the one where all are alike."""
@@ -260,9 +273,8 @@ def _along(leading: Leading, sample: Objective, lanes: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _summed(pieces: Iterable[_Piece], ridge: Tensor, classes: int) -> Tensor:
-    """Blocks of ``classes``."""
-    blocks = uninitialised((classes, len(ridge), len(ridge)), ridge)
+def _summed(pieces: Iterable[_Piece], ridge: Tensor, blocks: Tensor) -> Tensor:
+    """The classes' blocks, written over ``blocks (K, D, D)``."""
     for piece in pieces:
         among_threads(blocks, partial(_add_classes, piece, ridge, blocks))
 

@@ -39,6 +39,9 @@ class Sweep:
 class NoJournal:
     """Nothing is noted, and nothing is known: every sweep begins at the first block."""
 
+    # Whether a step may be taken again, from the state before it.
+    returns = False
+
     def open(self, *asked: object, partly: bool = True) -> Sweep:
         """The sweep that is about to begin, as far as it was done already.
 
@@ -71,6 +74,8 @@ class SweepJournal(NoJournal):
     noted : callable
         Called after every block, with whether it was the last one of its sweep: a chance to write all this down.
     """
+
+    returns = True
 
     def __init__(self, noted: Callable[[bool], None]) -> None:
         self.sweeps: dict[int, Sweep] = {}

@@ -19,6 +19,7 @@ from contracts.problems import (
 from torchlogit import LogisticRegression, class_curvature, hessian_factors
 from torchlogit.class_curvature import ClassCholesky
 from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
+from torchlogit.journal import SweepJournal
 from torchlogit.leading import leading_directions
 from torchlogit.preconditioners import GramEigenbasis, HessianDiagonal
 from torchlogit.sources import MemorySource
@@ -366,6 +367,24 @@ def test_fits_along_few_directions_end_where_others_do(rng, C, monkeypatch):
     assert fitted.converged_
     assert whole.converged_
     np.testing.assert_allclose(fitted.coef_, whole.coef_, rtol=0, atol=1e-6 * np.abs(whole.coef_).max())
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_blocks_are_built_where_the_last_ones_were_unless_a_fit_may_return_there(rng, returns):
+    X, y = classification(rng, 200, 4, 3)
+    objective = objective_from(X, y, (1e-2, 1e-1))
+    if returns:
+        objective = replace(objective, journal=SweepJournal(lambda whole: None))
+    blocks, (first, lanes), (second, _) = ClassCholesky(objective.source), _at(rng, objective), _at(rng, objective)
+    before = blocks.build(objective, first, lanes)
+    known = [lane.inverse.clone() for lane in before.lanes]
+    after = blocks.build(objective, second, lanes)
+    fresh = ClassCholesky(objective.source).build(objective, second, lanes)
+    for i in range(2):
+        assert torch.equal(after.lanes[i].inverse, fresh.lanes[i].inverse)
+        assert (before.lanes[i].inverse.data_ptr() == after.lanes[i].inverse.data_ptr()) != returns
+        assert torch.equal(before.lanes[i].inverse, known[i]) == returns
+    assert len({lane.inverse.data_ptr() for lane in after.lanes}) == 2
 
 
 def test_blocks_are_inverted_where_they_are(rng):
