@@ -298,7 +298,8 @@ def _warm_up(start: WarmStart) -> Tensor:
         pass
     if start.hand_on is not None and run.state is not None:
         start.hand_on.give(run.state.curvature)
-    return torch.stack([run.outcomes[lane].u for lane in range(objective.lanes)])
+    found = torch.stack([run.outcomes[lane].u for lane in range(objective.lanes)])
+    return found if start.lift is None else start.lift(found)
 
 
 def _name_non_finite(source: Source) -> ValueError:

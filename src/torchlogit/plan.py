@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from torchlogit import row_space
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky, product_operations
 from torchlogit.guide import Guide, guide_for, short_guide_for, takes_guide
@@ -19,6 +22,7 @@ from torchlogit.objective import Objective
 from torchlogit.penalties import ElasticNet
 from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HandedOn
 from torchlogit.problem import FitOptions
+from torchlogit.row_space import RowCholesky
 from torchlogit.solvers import LBFGS, Guided, Newton, Solver
 from torchlogit.sources import Source
 
@@ -64,6 +68,9 @@ _WARM_RATIO, _WARM_DIGITS, _WARM_STEPS = 5, 0.1, 15
 # of the rows. (Time in place of a subsample's: 110,000 x 700 0.3 to 1, whether columns correlate or not; 150,000 x 500
 # 0.7 to 1.3, a tenth where one class is rare or columns are; 250,000 x 300 twice.)
 _GUIDED_COLUMNS, _GUIDED_BYTES = 450, 8
+# Multiplications of a second derivative from which fewer rows than columns are worth a thought (30 x 150: 7e5), what is
+# left of the tolerance in a problem of as few columns as rows, whose units are others, and its steps.
+_ROW_SPACE_OPERATIONS, _ROW_SPACE_TOL, _ROW_SPACE_STEPS = 1e6, 1e-3, 100
 # Products of all rows for which a Hessian in float32 is kept, for each column (9,000 x 2,500: it takes 0.8 s, a product
 # and a solution 20 ms; half as many or twice make no difference).
 _HESSIAN_PRODUCTS = 0.01
@@ -80,7 +87,7 @@ class Plan:
     ----------
     solver, preconditioner, kernel, device : str
     warm_rows : int
-        Rows whose optimum the fit starts from, a subsample or all in few digits; 0 for a start from zero.
+        Rows whose optimum the fit starts from, a subsample, or all in few digits or columns; 0 for a start from zero.
     reason : str
     objective : str
         What is minimised, with its numbers.
@@ -99,7 +106,7 @@ class Plan:
 
     def __repr__(self) -> str:
         """One fact a line."""
-        start = f"the optimum of {self.warm_rows:,} sampled or rounded rows" if self.warm_rows else "zero"
+        start = f"the optimum of {self.warm_rows:,} sampled, rounded or rotated rows" if self.warm_rows else "zero"
         because = f": {self.kernel_reason}" if self.kernel_reason else ""
         return (
             f"Plan\n  minimise        {self.objective}\n  solver          {self.solver}, {self.preconditioner}\n"
@@ -121,7 +128,8 @@ class Choice:
 class WarmStart:
     """A smaller problem: its optimum is where the whole one starts, with its curvature ``hand_on`` if that is wanted.
 
-    A subsample's is planned by the same table.
+    A subsample's is planned by the same table. Where its columns are others, ``lift`` takes a point to what it is among
+    those of the whole.
     """
 
     objective: Objective
@@ -129,6 +137,7 @@ class WarmStart:
     options: FitOptions
     below: WarmStart | None = None  # where it starts itself
     hand_on: HandedOn | None = None
+    lift: Callable[[Tensor], Tensor] | None = None
 
 
 def describe_objective(objective: Objective, lane: int = 0) -> str:
@@ -190,6 +199,9 @@ def choose(
     ==========================  =============================  ==================================================
     any                         after others, of which only    L-BFGS around the Hessian's diagonal
                                 the diagonal is known
+    S > 2 rows, two classes     up to 4,000, dense, in memory  Newton around the Cholesky factor of the rows' products,
+    p > 4 rows, many classes    and penalised; their products  from the optimum of a problem of as few columns as rows
+                                take little memory
     S <= 4,000, two classes     rows * S^2 <= 1e8, or 1e9      Newton, Cholesky of the whole Hessian at every step
                                 where rows < 20 S
     S <= 4,000, two classes     more, and a subsample takes    L-BFGS around the subsample's Hessian; Newton-CG around
@@ -223,11 +235,15 @@ def choose(
     optimum of those. Rows that stay in their files have L-BFGS in every case, around what the sample in memory tells of
     the curvature.
     """
-    way = _along_rounded_rows(objective, options.tol, may_warm) or _along_sample(objective, options)
+    way = (
+        _along_row_space(objective, options, may_warm)
+        or _along_rounded_rows(objective, options.tol, may_warm)
+        or _along_sample(objective, options)
+    )
     solver, reason, guide, sample = way.solver, way.reason, way.guide, way.sample
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     shape = f"{rows:,} rows, {width - 1:,} columns, {outputs} output{'s' if outputs > 1 else ''}"
-    warm = None
+    warm = way.start
     worth = sample is not None and (rows >= _WARM_RATIO * sample.rows or not objective.source.resident)
     if may_warm and sample is not None and worth:
         # What a subsample's optimum has in common with the whole one is worth no more digits than this.
@@ -253,12 +269,30 @@ def choose(
 
 @dataclass(frozen=True)
 class _Way:
-    """A solver and why; rounded rows that it goes along, or a subsample that it starts from."""
+    """A solver and why; rounded rows that it goes along, a subsample that it starts from, or another start."""
 
     solver: Guided | LBFGS | Newton
     reason: str
     guide: Guide | None = None
     sample: Source | None = None
+    start: WarmStart | None = None
+
+
+def _along_row_space(objective: Objective, options: FitOptions, may_warm: bool) -> _Way | None:
+    """The solver of few rows of many columns, through the products of the rows; None for others."""
+    whole = objective.source.rows * float(objective.outputs * objective.width) ** 2
+    if whole <= _ROW_SPACE_OPERATIONS or not row_space.fits(objective):
+        return None
+    space = row_space.row_space(objective)
+    if space is None:
+        return None
+    solver = Newton(RowCholesky(space), options.tol)
+    start, brief = None, FitOptions(tol=_ROW_SPACE_TOL * options.tol, max_iter=_ROW_SPACE_STEPS, seed=options.seed)
+    if may_warm:
+        few = space.reduced
+        own = Newton(HessianCholesky(), brief.tol) if few.outputs == 1 else choose(few, brief, "torch", False).solver
+        start = WarmStart(few, own, brief, lift=space.lifted)
+    return _Way(solver, "fewer rows than columns: the products of the rows are all that counts", start=start)
 
 
 def _along_sample(objective: Objective, options: FitOptions) -> _Way:

@@ -164,7 +164,7 @@ def test_the_same_optimum_for_any_number_of_threads(rng):
 
 
 def test_fewer_rows_than_columns_keep_the_diagonal(rng):
-    X, y = chained(rng, 500, 1_600)
+    X, y = chained(rng, 900, 1_600)
     model = LogisticRegression(C=0.01).fit(X, y)
     assert model.plan_.preconditioner == "diagonal of the Hessian"
     assert model.converged_

@@ -84,7 +84,7 @@ def test_a_guided_fit_ends_where_others_do(wide, rng, monkeypatch, dtype, weight
     assert model.converged_
     assert model.plan_.solver == "guided newton"
     assert model.plan_.warm_rows == len(y)
-    assert "600 sampled or rounded rows" in repr(model.plan_)
+    assert "600 sampled, rounded or rotated rows" in repr(model.plan_)
     again = LogisticRegression(tol=1e-9, fit_intercept=fit_intercept).fit(X, y, weight)
     assert np.array_equal(model.coef_, again.coef_)
     _exact(monkeypatch)
