@@ -139,6 +139,19 @@ def embeddings(scale: float) -> tuple[Any, Any]:
     return np.ascontiguousarray(X), np.unique(y, return_inverse=True)[1]
 
 
+def genes(scale: float) -> tuple[Any, Any]:
+    """Fewer rows than columns, of which one in a hundred differs between two classes: separated, as such rows are."""
+    import numpy as np
+
+    rows, columns = sized(300, math.sqrt(scale), 30), sized(20_000, math.sqrt(scale), 300)
+    random = np.random.default_rng(6)
+    y = random.integers(2, size=rows)
+    X = random.standard_normal((rows, 10)) @ random.standard_normal((10, columns))
+    X += random.standard_normal((rows, columns))
+    X[:, : columns // 100] += y[:, None]
+    return X, y
+
+
 def overlapping_classes(most: int, classes: int, strength: float, seed: int, scale: float) -> tuple[Any, Any]:
     """Few independent columns, classes that overlap: nothing is hard about it."""
     import numpy as np
@@ -195,6 +208,7 @@ WORKLOADS: dict[str, Workload] = {
     "dense-2000": Workload("dense", partial(dense, 20_000, 2_000, "float64", widely=True)),
     "dense-1000": Workload("dense", partial(dense, 60_000, 1_000, "float64", widely=True)),
     "tfidf": Workload("tf-idf, rows of length one", tfidf),
+    "genes": Workload("fewer rows than columns", genes),
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
     "embeddings": Workload("embeddings", embeddings),
