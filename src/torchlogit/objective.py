@@ -31,6 +31,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import MemorySource, Shard, Source, communicator_of
+from torchlogit.tensors import lane_dot
 from torchlogit.threads import add_in_order, sweepers
 
 Result = TypeVar("Result")
@@ -315,8 +316,8 @@ class Objective:
         assert stats.loss is not None and stats.gradient is not None and stats.margin is not None
         total = self._total(stats)
         bent = self._bend_of(lanes) * u
-        value = torch.add(stats.loss / total, (bent * u).sum((1, 2)), alpha=0.5)
-        gradient = self._pull(stats.gradient / total.view(-1, 1, 1), lanes) + bent
+        value = torch.add(stats.loss / total, lane_dot(bent, u), alpha=0.5)
+        gradient = self._pull(stats.gradient / total.view(-1, 1, 1), lanes).add_(bent)
         if self.prior is not None:
             before, slope = self.prior.value_gradient(self.bridge.to_raw(u, lanes))
             value = value + before / total

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature
+from torchlogit.tensors import lane_dot
+
+# Changes of the point and of the gradient, ``(A, K, D)``, and one over their product, ``(A,)``.
+Remembered = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,8 @@ class State:
         Points evaluated by the line search that led here.
     stalled : Tensor of shape (A,), bool
         Whether no step improves the objective any more.
-    memory : tuple of pairs of Tensor
-        Recent ``(change of u, change of gradient)``, oldest first; solvers without memory leave it empty.
+    memory : tuple of Remembered
+        Recent changes, oldest first; solvers without memory leave it empty.
     """
 
     lanes: Tensor
@@ -54,7 +58,7 @@ class State:
     step_length: Tensor
     trials: int
     stalled: Tensor
-    memory: tuple[tuple[Tensor, Tensor], ...] = ()
+    memory: tuple[Remembered, ...] = ()
 
     def take(self, keep: Tensor) -> State:
         """The lanes that ``keep`` (A,) bool names."""
@@ -63,7 +67,7 @@ class State:
             self,
             **{name: getattr(self, name)[keep] for name in tensors},
             curvature=self.curvature.take(keep),
-            memory=tuple((s[keep], y[keep]) for s, y in self.memory),
+            memory=tuple((s[keep], y[keep], rho[keep]) for s, y, rho in self.memory),
         )
 
 
@@ -95,11 +99,6 @@ class Solver(Protocol):
     def step(self, objective: Objective, state: State) -> State:
         """The next state."""
         ...
-
-
-def lane_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product lane by lane, ``(A,)``."""
-    return (a * b).sum((1, 2))
 
 
 def downhill(direction: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Objective
-from torchlogit.solvers.base import lane_dot
+from torchlogit.tensors import lane_dot, plus_along
 
 # Tolerances that products in float32 can meet.
 _FEW_DIGITS = 1e-4
@@ -114,17 +114,17 @@ def newton_path(
         curvature = lane_dot(search, bent)
         running = running & (curvature > 0)
         length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
-        direction = direction + length[:, None, None] * search
+        direction = plus_along(direction, length, search)
         products += 1
         if products.bit_length() > len(path):
             path.append(direction)
-        before, residual = residual, residual - length[:, None, None] * bent
+        before, residual = residual, plus_along(residual, -length, bent)
         solved = precondition(residual)
         shrunk = lane_dot(residual, solved)
         running = running & (shrunk > (target if products >= least else nothing))
         # The residual before is orthogonal to what is solved, except where the direction was given.
         turned = shrunk if start is None or products > 1 else shrunk - lane_dot(before, solved)
-        search = solved + torch.where(running, turned / torch.where(running, size, 1.0), 0.0)[:, None, None] * search
+        search = plus_along(solved, torch.where(running, turned / torch.where(running, size, 1.0), 0.0), search)
         size = torch.where(running, shrunk, size)
         if few:
             nearer = shrunk < smallest

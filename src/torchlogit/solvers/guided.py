@@ -12,9 +12,9 @@ from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
-from torchlogit.solvers.base import State, downhill, extended, start_state
+from torchlogit.solvers.base import Remembered, State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import Solved, newton_path
-from torchlogit.solvers.lbfgs import LBFGS, hand_over, two_loop
+from torchlogit.solvers.lbfgs import LBFGS, hand_over, remembered, two_loop
 from torchlogit.solvers.line_search import search
 
 # The share of the gradient that conjugate gradients leave at least: a guide's curvature is another one by so much.
@@ -98,7 +98,7 @@ class Guided:
         over = slow >= self.patience or state.spent >= self.products
         if self.last_resort is not None and (over or bool(moved.stalled.any())):
             return hand_over(self.last_resort, objective, u, state.lanes, moved)
-        memory = (*state.memory, (u - state.u, evaluation.gradient - state.gradient))
+        memory = (*state.memory, remembered(u - state.u, evaluation.gradient - state.gradient))
         aim = self._aim(objective, evaluation, u, state.lanes, state.curvature, memory)
         return replace(
             state,
@@ -125,7 +125,7 @@ class Guided:
         u: Tensor,
         lanes: Tensor,
         curvature: InverseCurvature,
-        memory: tuple[tuple[Tensor, Tensor], ...] = (),
+        memory: tuple[Remembered, ...] = (),
     ) -> _Aim:
         gradient, rows = evaluation.gradient, self.guide or objective
         close = bool((evaluation.kkt <= self.tol).all())

@@ -11,10 +11,11 @@ from torch import Tensor
 from torchlogit.hessian_factors import PassingHessian
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
-from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
+from torchlogit.solvers.base import Remembered, State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
 from torchlogit.solvers.line_search import Step, search
 from torchlogit.solvers.newton import Newton
+from torchlogit.tensors import lane_dot, plus_along
 
 # A step that leaves more than this share of the squared gradient (in P's norm) was slow; two in a row rebuild P.
 _SLOW = 0.5
@@ -118,7 +119,7 @@ class LBFGS:
         before = lane_dot(state.gradient, state.curvature.solve(state.gradient))
         after = lane_dot(gradient, state.curvature.solve(gradient))
         slow = state.slow + 1 if bool((after > _SLOW * before).any()) else 0
-        memory = (*state.memory[-(_MEMORY - 1) :], (u - state.u, gradient - state.gradient))
+        memory = (*state.memory[-(_MEMORY - 1) :], remembered(u - state.u, gradient - state.gradient))
         curvature: InverseCurvature = state.curvature
         age = state.age + 1
         futile = state.futile if slow else 0
@@ -195,21 +196,23 @@ def _beyond_newton(sample: Objective, state: LBFGSState) -> LBFGSState:
     return replace(state, direction=torch.where(known[:, None, None], direction, newton))
 
 
-def two_loop(
-    memory: tuple[tuple[Tensor, Tensor], ...], solve: Callable[[Tensor], Tensor], vector: Tensor
-) -> Tensor:
+def remembered(moved: Tensor, changed: Tensor) -> Remembered:
+    """How much the gradient ``changed`` where the point ``moved``."""
+    product = lane_dot(moved, changed)
+    # A lane whose pair carries no curvature (it stood still) leaves it out.
+    useful = product > 1e-14 * (lane_dot(moved, moved) * lane_dot(changed, changed)).sqrt()
+    return moved, changed, torch.where(useful, 1 / torch.where(useful, product, 1.0), 0.0)
+
+
+def two_loop(memory: tuple[Remembered, ...], solve: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
     """The inverse Hessian that the memory implies around ``solve``, times ``vector (A, K, D)``."""
-    used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for s, y in reversed(memory):
-        product = lane_dot(s, y)
-        # A lane whose pair carries no curvature (it stood still) leaves it out: rho = 0.
-        useful = product > 1e-14 * (lane_dot(s, s) * lane_dot(y, y)).sqrt()
-        rho = torch.where(useful, 1 / torch.where(useful, product, 1.0), 0.0)
+    used: list[Tensor] = []
+    for s, y, rho in reversed(memory):
         alpha = rho * lane_dot(s, vector)
-        vector = vector - alpha[:, None, None] * y
-        used.append((s, y, rho, alpha))
-    result = solve(vector)
-    for s, y, rho, alpha in reversed(used):
+        vector = plus_along(vector, -alpha, y, into=vector if used else None)
+        used.append(alpha)
+    result, own = solve(vector), False
+    for s, y, rho in memory:
         beta = rho * lane_dot(y, result)
-        result = result + (alpha - beta)[:, None, None] * s
+        result, own = plus_along(result, used.pop() - beta, s, into=result if own else None), True
     return result

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torchlogit.objective import Evaluation, Objective
-from torchlogit.solvers.base import State, lane_dot
+from torchlogit.solvers.base import State
+from torchlogit.tensors import lane_dot
 
 # Sufficient decrease and curvature, the usual constants of quasi-Newton methods (Nocedal and Wright, section 3.1).
 _DECREASE, _CURVATURE = 1e-4, 0.9

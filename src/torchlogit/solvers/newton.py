@@ -11,9 +11,10 @@ from torch import Tensor
 from torchlogit.hessian_factors import HessianInverse
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
-from torchlogit.solvers.base import State, downhill, extended, lane_dot, start_state
+from torchlogit.solvers.base import State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
 from torchlogit.solvers.line_search import search
+from torchlogit.tensors import lane_dot
 
 # Newton's decrement from the last point's curvature is trusted when it is this far below what is asked for, and the
 # step from there was no longer than the model's own and promised no more than this share of the objective: a long step
@@ -164,7 +165,9 @@ class Newton:
         gradient = evaluation.gradient
         close = all(largest <= self.tol for largest in evaluation.kkt.tolist())
         fresh = last is not None and (last.curvature.exact or not self.patience)  # the last point's own curvature
-        if last is not None and fresh and isinstance(last.curvature, HessianInverse) and close and small:
+        # A subsample's curvature may miss what few rows that outweigh all others have to say.
+        told = fresh and last is not None and (last.curvature.exact or not objective.sure_products)
+        if last is not None and told and isinstance(last.curvature, HessianInverse) and close and small:
             direction = -objective.project(last.curvature.solve(gradient))
             slope = lane_dot(gradient, direction)
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
