@@ -13,6 +13,10 @@ from torch import Tensor
 
 from torchlogit.problem import SparseRows
 
+# Elements from which a product takes as long to write as to read both factors, or longer: below, its sum is less to ask
+# for than a dot product.
+_DOT_ELEMENTS = 4_096
+
 
 def tensor_view(array: NDArray[Any]) -> Tensor:
     """A tensor over the array's memory, read-only arrays and memory maps included (nothing here writes to it)."""
@@ -37,8 +41,8 @@ def in_type(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 def lane_dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner products of ``(A, K, D)``, lane by lane, ``(A,)``."""
-    if a.shape[0] == 1 and a.is_contiguous() and b.is_contiguous():
-        return torch.dot(a.view(-1), b.view(-1))[None]  # the product takes as long to write as to read both
+    if a.numel() > _DOT_ELEMENTS and a.shape[0] == 1 and a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1))[None]
     return (a * b).sum((1, 2))
 
 
