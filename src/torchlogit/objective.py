@@ -31,7 +31,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.problem import Block, RowStats
 from torchlogit.quadratic import Quadratic
 from torchlogit.sources import MemorySource, Shard, Source, communicator_of
-from torchlogit.tensors import lane_dot
+from torchlogit.tensors import lane_dot, lane_largest
 from torchlogit.threads import add_in_order, sweepers
 
 Result = TypeVar("Result")
@@ -322,7 +322,7 @@ class Objective:
             before, slope = self.prior.value_gradient(self.bridge.to_raw(u, lanes))
             value = value + before / total
             gradient = gradient + self._pull(slope / total[:, None, None], lanes, self.bridge)
-        return Evaluation(value, gradient, stats.margin, gradient.abs().amax((1, 2)))
+        return Evaluation(value, gradient, stats.margin, lane_largest(gradient))
 
     def curvature_product(self, u: Tensor, direction: Tensor, lanes: Tensor) -> Tensor:
         """Second derivative at ``u`` times ``direction``, both ``(M, K, D)``."""

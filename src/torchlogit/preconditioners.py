@@ -110,7 +110,7 @@ class CentredInverse:
     def solve(self, gradient: Tensor) -> Tensor:
         """Centre, element by element, and back."""
         columns, intercept = gradient[..., :-1], gradient[..., -1:]
-        step = self.scaled(columns - self.centre * intercept)
+        step = self.scaled(torch.addcmul(columns, self.centre, intercept, value=-1))
         rest = self.inverse[..., -1:] * intercept - (self.centre * step).sum(-1, keepdim=True)
         return torch.cat([step, rest], dim=-1)
 

@@ -46,6 +46,13 @@ def lane_dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((1, 2))
 
 
+def lane_largest(values: Tensor) -> Tensor:
+    """The largest absolute value of ``(A, K, D)``, lane by lane, ``(A,)``."""
+    if values.numel() > _DOT_ELEMENTS:
+        return torch.maximum(values.amax((1, 2)), values.amin((1, 2)).neg_())
+    return values.abs().amax((1, 2))
+
+
 def plus_along(point: Tensor, length: Tensor, direction: Tensor, into: Tensor | None = None) -> Tensor:
     """``point + length * direction``, lane by lane, ``(A, K, D)``; ``into`` may be the point.
 

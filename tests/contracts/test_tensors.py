@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchlogit.tensors import lane_dot, plus_along
+from torchlogit.tensors import lane_dot, lane_largest, plus_along
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -18,6 +18,9 @@ def test_inner_products_lane_by_lane(rng, lanes, columns, every):
     assert found.shape == (lanes,)
     np.testing.assert_allclose(found, np.einsum("akd,akd->a", a, b), rtol=1e-12, atol=1e-10)
     assert torch.equal(found, lane_dot(a, b))
+    assert torch.equal(lane_largest(a), a.abs().amax((1, 2)))
+    a[-1, 0, 3] = torch.nan
+    assert bool(lane_largest(a)[-1].isnan())
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
