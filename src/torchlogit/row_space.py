@@ -145,17 +145,17 @@ class RowCholesky:
         rows = objective.bent_rows(u, lanes)
         bends = [share * loss.curvature(eta, target)[0][:, 0].mT for eta, target, share in rows]
         root = torch.cat(bends, 1).clamp_(min=0).sqrt_()
-        factors = tuple(_factor(self.space.gram, own, l2) for own in root)
-        largest = max(float(factor.diagonal().amax()) for factor in factors)
-        return RowInverse(self.space, root, factors, exact=len(factors) == 1 and largest < _LARGEST_PIVOT)
+        found = [_factor(self.space.gram, own, l2) for own in root]
+        exact = len(found) == 1 and found[0] is not None and float(found[0].diagonal().amax()) < _LARGEST_PIVOT
+        plain = torch.eye(root.shape[1], dtype=root.dtype)
+        return RowInverse(self.space, root, tuple(plain if factor is None else factor for factor in found), exact)
 
 
-def _factor(gram: Tensor, root: Tensor, l2: float) -> Tensor:
-    """Of ``1 + root G root / l2``."""
+def _factor(gram: Tensor, root: Tensor, l2: float) -> Tensor | None:
+    """Of ``1 + root G root / l2``; None where that is too large for float64."""
     bent = gram * root
     bent.mul_((root / l2)[:, None]).diagonal().add_(1.0)
-    factor = small_matrices.cholesky(bent)
-    return torch.eye(len(root), dtype=gram.dtype) if factor is None else factor
+    return small_matrices.cholesky(bent) if bool(torch.isfinite(bent).all()) else None
 
 
 def fits(objective: Objective) -> bool:

@@ -173,3 +173,14 @@ def test_few_reads_of_the_rows(rng):
     model = LogisticRegression().fit(X / X.std(0), y)
     assert model.converged_
     assert model.trace_[-1]["passes"] <= 8
+
+
+def test_what_float64_does_not_hold_is_not_called_exact(rng):
+    X, y = wide(rng)
+    objective = objective_from(X / X.std(0), y, 1e-2)
+    space, lanes = row_space.row_space(objective), objective.all_lanes()
+    assert RowCholesky(space).build(objective, objective.zeros(), lanes).exact
+    for much, positive in ((1e14, True), (1e308, False)):
+        inverse = RowCholesky(replace(space, gram=much * space.gram)).build(objective, objective.zeros(), lanes)
+        assert not inverse.exact
+        assert bool((inverse.factors[0].diagonal() > 1).any()) == positive

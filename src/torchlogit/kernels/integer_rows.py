@@ -1,7 +1,7 @@
 """Rows of eight-bit integers for many outputs: an eighth of the memory, and products four times as fast as float32.
 
 The other factor of a product is cut into parts of eight bits, each in a 254th of the unit of the part before. Three
-hold what float32 does; one will do for a product that only shapes a step. The sums are exact, whatever the order.
+hold what float32 does; one or two will do for a product that only shapes a step. The sums are exact in any order.
 """
 
 from __future__ import annotations
