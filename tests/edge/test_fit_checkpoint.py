@@ -33,6 +33,7 @@ from torchlogit.plan import WarmStart, start_of
 from torchlogit.preconditioners import CentredDiagonal, HandedOn
 from torchlogit.problem import Block, FitOptions, RowStats, Status
 from torchlogit.purpose import FileMark, Purpose
+from torchlogit.row_space import RowInverse
 from torchlogit.shared_checkpoint import SharedKeeper
 from torchlogit.solvers import LBFGS, Guided, Newton
 from torchlogit.solvers.base import State
@@ -551,7 +552,8 @@ def test_every_curvature_and_state_can_be_kept():
     assert len(made) >= 5
     states = [kind for kind in classes if issubclass(kind, State)]
     assert len(states) >= 3
-    missing = [kind.__name__ for kind in [*made, *states] if kind not in KEPT]
+    # Where a fit is kept, nothing is made that holds the rows (`row_space.fits`).
+    missing = [kind.__name__ for kind in [*made, *states] if kind not in KEPT and kind is not RowInverse]
     assert not missing
 
 
