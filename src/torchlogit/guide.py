@@ -127,7 +127,7 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
     dense, loss = block.dense, objective.kernel.loss
     assert dense is not None
     worth = has_integer_products() and objective.outputs >= _OUTPUTS and not objective.unpenalised
-    if not worth or not _counts(block) or dense.numel() > _MOST_KEPT:
+    if not worth or not block.counts or dense.numel() > _MOST_KEPT:
         return None
     frame = integer_frame(dense)
     unit = frame.scale / objective.moments.scale(objective.fit_intercept)[0]
@@ -171,9 +171,4 @@ def _left(noise: Tensor | float, rows: int) -> float:
 def _fits(block: Block) -> bool:
     """Whether the rows lie as the loops want them."""
     dense = block.dense
-    return dense is not None and _counts(block) and dense.dtype in FLOATS and dense.is_contiguous()
-
-
-def _counts(block: Block) -> bool:
-    """Whether all rows count: nothing bounds the values of others."""
-    return block.weight is None or bool((block.weight > 0).all())
+    return dense is not None and block.counts and dense.dtype in FLOATS and dense.is_contiguous()

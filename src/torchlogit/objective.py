@@ -477,10 +477,13 @@ class Objective:
     def linear_predictors(self, u: Tensor, lanes: Tensor, *, offset: bool) -> Iterator[tuple[Block, Tensor]]:
         """Each block with its ``eta (rows, M, K)``, in one read; without offsets for a direction."""
         theta = self._push(u, lanes)
-        for block in self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None):
+        for block in self._predicted_blocks():
             seen = block if offset else replace(block, offset=None)
             yield block, self.kernel.linear_predictor(seen, theta, lanes)
         self.count_pass()
+
+    def _predicted_blocks(self) -> Iterator[Block]:
+        return self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None)
 
     def curved_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """One lane's rows written out in standardised units, for factors that a sum cannot give.
@@ -506,7 +509,7 @@ class Objective:
     def bent_rows(self, u: Tensor, lanes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All that `curved_rows` yields but the rows, in one read."""
         theta = self._push(u, lanes)
-        for block in self.source.blocks(min(self.kernel.block_rows or 0, _PREDICTED_ROWS) or None):
+        for block in self._predicted_blocks():
             yield self._curved(block, theta, lanes, rounded=False)
         self.count_pass()
 

@@ -136,6 +136,11 @@ class Block:
         )
 
     @property
+    def counts(self) -> bool:
+        """Whether all rows count: nothing bounds the values of others."""
+        return self.weight is None or bool((self.weight > 0).all())
+
+    @property
     def features(self) -> int:
         """Number of columns, p."""
         return sum(self.widths)

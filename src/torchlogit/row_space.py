@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from torchlogit.kernels import TorchKernel, small_matrices
 from torchlogit.kernels.symmetric import add_upper, mirrored
 from torchlogit.moments import column_moments
 from torchlogit.objective import Objective
-from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
 
 # Rows of which a matrix is factorised in a second.
@@ -51,14 +51,22 @@ class RowSpace:
         Products of the centred rows.
     factor : Tensor of shape (n, n), float64
         Its Cholesky factor.
-    reduced : Objective
-        The same problem over the rows of ``factor``.
     """
 
     objective: Objective
     gram: Tensor
     factor: Tensor
-    reduced: Objective
+
+    @cached_property
+    def reduced(self) -> Objective:
+        """The same problem over the rows of ``factor``."""
+        objective, block = self.objective, self.objective.only_block
+        assert block is not None
+        source = MemorySource(replace(block, dense=self.factor), objective.outputs)
+        moments = column_moments(source)
+        kernel = TorchKernel(objective.kernel.loss, moments.kernel_frame(objective.fit_intercept, source))
+        share = len(self.factor) / (objective.width - 1)
+        return replace(objective, source=source, kernel=kernel, moments=moments, share=share)
 
     def lifted(self, u: Tensor) -> Tensor:
         """A point ``(1, K, n + 1)`` of the reduced problem, among all columns ``(1, K, p + 1)``."""
@@ -99,14 +107,14 @@ class RowInverse:
     def solve(self, gradient: Tensor) -> Tensor:
         """Two reads of the rows; the mean over classes, which the objective cannot see, is removed."""
         objective, lanes = self.space.objective, self.space.objective.all_lanes()
-        alone = gradient / torch.cat([objective.ridge, objective.ridge.new_ones(1, 1)], 1)
-        alone[..., -1] = 0
+        alone = torch.zeros_like(gradient)
+        torch.div(gradient[..., :-1], objective.ridge, out=alone[..., :-1])
         parts = [eta[:, 0].mT for _, eta in objective.linear_predictors(alone, lanes, offset=False)]
         shares, level = self._shares(torch.cat(parts, 1).to(torch.float64), gradient[0, :, -1])
         sums = self.space.sums(shares) / objective.coordinates.scale
         alone[0, :, :-1] -= sums / objective.ridge
         alone[0, :, -1] = level
-        return alone - alone.mean(-2, keepdim=True) if len(self.factors) > 1 else alone
+        return objective.project(alone)
 
     def _shares(self, along: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """What the rows bend at the solution, ``(K, n)``, and its intercept ``(K,)``.
@@ -169,7 +177,7 @@ def fits(objective: Objective) -> bool:
     least = rows * (_COLUMNS_PER_ROW if objective.outputs == 1 else _COLUMNS_PER_ROW_CLASSES)
     if not few or not 2 <= rows <= _MOST_ROWS or columns < least or not objective.penalties[0].l2 > 0:
         return False
-    return block.weight is None or bool((block.weight > 0).all())  # nothing bounds the values of other rows
+    return block.counts
 
 
 def row_space(objective: Objective) -> RowSpace | None:
@@ -186,15 +194,8 @@ def row_space(objective: Objective) -> RowSpace | None:
         gram.diagonal().copy_(length * (1 + jitter) + _LEAST_LENGTH * length.mean())
         factor = small_matrices.cholesky(gram)
         if factor is not None and bool(torch.isfinite(factor).all()):
-            return RowSpace(objective, gram, factor, _reduced(objective, block, factor))
+            return RowSpace(objective, gram, factor)
     return None
-
-
-def _reduced(objective: Objective, block: Block, factor: Tensor) -> Objective:
-    source = MemorySource(replace(block, dense=factor), objective.outputs)
-    moments = column_moments(source)
-    kernel = TorchKernel(objective.kernel.loss, moments.kernel_frame(objective.fit_intercept, source))
-    return replace(objective, source=source, kernel=kernel, moments=moments, share=len(factor) / (objective.width - 1))
 
 
 def _centred(objective: Objective) -> Iterator[tuple[slice, Tensor]]:

@@ -165,9 +165,9 @@ class Newton:
         gradient = evaluation.gradient
         close = all(largest <= self.tol for largest in evaluation.kkt.tolist())
         fresh = last is not None and (last.curvature.exact or not self.patience)  # the last point's own curvature
+        known = last is not None and fresh and isinstance(last.curvature, HessianInverse) and close and small
         # A subsample's curvature may miss what few rows that outweigh all others have to say.
-        told = fresh and last is not None and (last.curvature.exact or not objective.sure_products)
-        if last is not None and told and isinstance(last.curvature, HessianInverse) and close and small:
+        if last is not None and known and (last.curvature.exact or not objective.sure_products):
             direction = -objective.project(last.curvature.solve(gradient))
             slope = lane_dot(gradient, direction)
             if bool((-0.5 * slope <= _STALE_SHARE * 0.1 * self.tol * evaluation.value).all()):
