@@ -19,7 +19,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-
 COMPILE = $(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-gpu bench-streaming screenshots clean
+.PHONY: help demo test test-gpu lint bench bench-gpu bench-streaming screenshots clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ demo: $(RUNTIME)  ## Tell the whole story in a minute, on built-in data
 
 test: $(DEV)  ## Run all tests, the examples in the documentation among them
 	$(BIN)/python -m pytest -n $(JOBS) --doctest-modules tests src/torchlogit
+
+test-gpu: $(DEV)  ## Compare fits on a CUDA device with the CPU's (those tests alone)
+	TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/contracts/test_cuda_device.py
 
 lint: $(DEV)  ## Check style, types and the direction of imports
 	$(BIN)/ruff check src tests benchmarks docs
