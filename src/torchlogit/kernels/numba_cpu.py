@@ -11,6 +11,7 @@ half-made.
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -32,9 +33,10 @@ from torchlogit.threads import at_once, workers
 
 # Elements of a block times outputs for each thread: a millisecond, beside which starting a thread (0.1 ms) is little.
 _ELEMENTS_PER_THREAD = 1_000_000
-# Bytes of features and coefficients that a batch of rows may touch, a quarter of a usual second-level cache, and its
-# rows: what a batch costs beside its rows (half a microsecond) is 25 ns a row with 64 of 20 columns, and 16 with 512.
-_BATCH_BYTES = 262_144
+# Bytes of features and coefficients that a batch of rows may touch, with the next one a quarter of a usual second-level
+# cache, and its rows: what a batch costs beside its rows (half a microsecond) is 25 ns a row with 64 of 20 columns, and
+# 16 with 512.
+_BATCH_BYTES = 131_072
 _LONGEST_BATCH = 512
 # Bytes of a table from which coefficients are asked for before they are needed.
 _CACHED_TABLE = 524_288
@@ -50,8 +52,18 @@ _KEPT_COLUMNS = 256
 # Scales whose squares, and products with sums, are numbers.
 _LEAST_SCALE, _LARGEST_SCALE = 1e-100, 1e100
 
+# Numbers between what two threads write, lines of the cache: each would wait for the other's line with every
+# batch (5,000,000 x 20: 54 ms for a gradient, not 46).
+_APART = 32
+
 FLOATS, _INTEGERS = (torch.float32, torch.float64), (torch.int32, torch.int64)
 _DENSE = (*FLOATS, torch.int8)  # the latter are rows that `quantised` made
+
+
+def _apart(threads: int, *shape: int) -> list[NDArray[np.float64]]:
+    """Zeros for each thread."""
+    size = math.prod(shape)
+    return [own[:size].reshape(shape) for own in np.zeros((threads, size + _APART))]
 
 
 class NumbaKernel(TorchKernel):
@@ -102,10 +114,9 @@ class NumbaKernel(TorchKernel):
         sweep = _Sweep(self, block, theta, lanes)
         table, sums = sweep.table(theta), sweep.sums()
         points = theta.shape[0]
-        totals = [
-            Totals(np.zeros(points), np.zeros(points), np.zeros(points), np.full(points, np.inf))
-            for _ in range(sweep.threads)
-        ]
+        totals = [Totals(*own) for own in _apart(sweep.threads, 4, points)]
+        for total in totals:
+            total.margin[:] = np.inf
         wide = sweep.size == 1 and sweep.columns >= _KEPT_COLUMNS
         eta = np.empty((block.rows if wide else 0, 1))
         sweep.run("value_gradient", lambda t: (table, sums[t], totals[t], eta))
@@ -190,9 +201,9 @@ class NumbaKernel(TorchKernel):
         best = np.empty((block.rows, 0), np.int64)
         if outputs > 1:
             best = _array(curvature[1].reshape(block.rows, points))
-        weight = np.zeros((sweep.threads, points))
+        weight = _apart(sweep.threads, points)
         sweep.run("product", lambda t: (table, bend, best, sums[t], weight[t]))
-        return RowStats(block.rows, _tensor(weight.sum(0)), product=sweep.read(sums, direction))
+        return RowStats(block.rows, _tensor(np.sum(weight, 0)), product=sweep.read(sums, direction))
 
     def gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None = None) -> RowStats:
         """Diagonal of the curvature, and its column of the intercept (class by class)."""
@@ -203,11 +214,11 @@ class NumbaKernel(TorchKernel):
     def _gram_diagonal(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         sweep = _Sweep(self, block, theta, lanes)
         table, squares, sums = sweep.table(theta), sweep.sums(), sweep.sums()
-        weight = np.zeros((sweep.threads, theta.shape[0]))
+        weight = _apart(sweep.threads, theta.shape[0])
         sweep.run("diagonal", lambda t: (table, squares[t], sums[t], weight[t]))
         return RowStats(
             block.rows,
-            _tensor(weight.sum(0)),
+            _tensor(np.sum(weight, 0)),
             diagonal=sweep.read(squares, theta, squared=True),
             cross=sweep.read(sums, theta),
         )
@@ -392,8 +403,8 @@ class _Sweep:
         """A table for each thread, which clears it itself."""
         from torchlogit.kernels.numba_rows import Table
 
-        columns = self.kernel.take_room((self.threads, self.columns, self.size), self.kind)
-        constant = np.zeros((self.threads, self.size))
+        room = self.kernel.take_room((self.threads, self.columns + -(-_APART // self.size), self.size), self.kind)
+        columns, constant = room[:, : self.columns], _apart(self.threads, self.size)
         return [Table(self._shaped(columns[t]), constant[t], self.ahead) for t in range(self.threads)]
 
     def read(self, sums: list[Any], theta: Tensor, *, squared: bool = False) -> Tensor:
@@ -402,7 +413,7 @@ class _Sweep:
 
         out = np.empty((self.wide, self.columns + 1))
         out[:, -1] = np.sum([part.constant[: self.wide] for part in sums], 0)
-        tables = sums[0].columns.base.reshape(self.threads, self.columns, self.size)
+        tables = sums[0].columns.base
         self._over_columns(numba_sweeps.read_tables, tables, self.layout.scale, squared, out, at=2)
         self.kernel.give_room(tables)
         return _tensor(out).reshape(theta.shape)
@@ -455,7 +466,7 @@ def dense_moments(block: Block, anchor: Tensor) -> tuple[Tensor, ...] | None:
 
     rows, weight, width = _array(x), _single_weight(block), x.shape[1]
     ends = _shares(block.rows, rows.size)
-    sums = [np.zeros((3, width)) for _ in ends[1:]]
+    sums = _apart(len(ends) - 1, 3, width)
     shift = _array(anchor)
     make_ready(
         numba_moments.dense_moments, (rows.dtype.char,), (rows, shift, weight, 0, 0, np.zeros((3, width)), sums[0])

@@ -20,10 +20,9 @@ _AHEAD, _LINE_BYTES = 8_192, 64
 _PIECE = 4_096
 # Lines from which it pays.
 _LONG_LINES = 4
-# Rows that are read twice, forward and backward, are asked for a batch ahead, so that the memory never rests: two
-# quarters of the next batch on the way forward where four rows are multiplied together, else three, the rest on the way
-# back. Not rows of more than `_PIECE` bytes, nor batches that would not stay in a second-level cache, nor rows in eight
-# bits, which wait for arithmetic.
+# Rows that are read twice, forward and backward, are asked for a batch ahead, so that the memory never rests: half of
+# the next batch on the way forward, the rest on the way back. Not rows of more than `_PIECE` bytes, nor batches that
+# would not stay in a second-level cache, nor rows in eight bits, which wait for arithmetic.
 _ASKED_BYTES = 524_288
 # Bytes of a row up to which four are multiplied together: short sums wait for each other. Longer rows are faster one by
 # one, as the memory sends them (one core, float64, ns a row: 20 columns 6, not 10; 50: 17, not 21; 100: 43, not 32).
@@ -96,20 +95,17 @@ def _ask_for(numbers: Any, start: int, stop: int) -> None:
 
 
 @compiled()
-def _quarters(x: Any, n: int) -> int:
-    """How many of the next batch of n rows are asked for on the way forward; 0 where nothing is asked so far ahead."""
+def _asks_for_next(x: Any, n: int) -> bool:
+    """Whether the next batch of n rows is asked for while this one is computed with."""
     nbytes = x.shape[1] * x.itemsize
-    if x.itemsize == 1 or nbytes > _PIECE or n * nbytes > _ASKED_BYTES:
-        return 0
-    return 2 if nbytes <= _SHORT_BYTES else 3
+    return x.itemsize > 1 and nbytes <= _PIECE and n * nbytes <= _ASKED_BYTES  # type: ignore[no-any-return]
 
 
 @compiled()
-def _ask_for_next(x: Any, start: int, n: int, a: int, b: int, done: int, quarters: int) -> None:
-    """While elements a to b of n rows are computed with: as large a part of ``quarters`` of the next n, after some."""
-    size = n * x.shape[1]
-    base, line = (start + n) * x.shape[1], _LINE_BYTES // x.itemsize
-    for element in range(base + (size * done + a * quarters) // 4, base + (size * done + b * quarters) // 4, line):
+def _ask_for_next(x: Any, start: int, n: int, a: int, b: int, back: bool) -> None:
+    """While elements a to b of n rows are computed with: as large a part of one half of the next n, or of the other."""
+    base, line = (start + n) * x.shape[1] + (n * x.shape[1] // 2 if back else 0), _LINE_BYTES // x.itemsize
+    for element in range(base + a // 2, base + b // 2, line):
         prefetch(x, element)
 
 
@@ -125,14 +121,14 @@ def ask_ahead(x: Any, i: int) -> None:
 
 
 @compiled(*REORDER)
-def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any, quarters: int) -> None:
+def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any, next_too: bool) -> None:
     kind, columns, piece = vector.dtype.type, x.shape[1], _PIECE // x.itemsize
     for k in range(n):
         total, row = kind(0), (start + k) * columns
         for a in range(0, columns, piece):
             b = min(a + piece, columns)
-            if quarters:
-                _ask_for_next(x, start, n, k * columns + a, k * columns + b, 0, quarters)
+            if next_too:
+                _ask_for_next(x, start, n, k * columns + a, k * columns + b, False)
             else:
                 _ask_for(x, row + a, row + b)
             # From zero on, so that no index may count from the end.
@@ -143,13 +139,13 @@ def _dense_dots(x: Any, start: int, n: int, vector: Any, eta: Any, quarters: int
 
 
 @compiled(*REORDER)
-def _short_dots(x: Any, start: int, n: int, vector: Any, eta: Any, quarters: int) -> None:
+def _short_dots(x: Any, start: int, n: int, vector: Any, eta: Any, next_too: bool) -> None:
     """Four rows at a time, the last of them more than once, so that a row is added up alike wherever it is."""
     kind, columns, last = vector.dtype.type, x.shape[1], start + n - 1
     for k in range(0, n, 4):
         i, i1, i2, i3 = start + k, min(start + k + 1, last), min(start + k + 2, last), min(start + k + 3, last)
-        if quarters:
-            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, 0, quarters)
+        if next_too:
+            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, False)
         else:
             _ask_for(x, i * columns, (i3 + 1) * columns)
         a, b, c, d = kind(0), kind(0), kind(0), kind(0)
@@ -163,13 +159,13 @@ def _short_dots(x: Any, start: int, n: int, vector: Any, eta: Any, quarters: int
 
 
 @compiled(*REORDER)
-def _short_centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any, quarters: int) -> None:
+def _short_centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any, next_too: bool) -> None:
     """The same with ``x - shift``."""
     columns, last = x.shape[1], start + n - 1
     for k in range(0, n, 4):
         i, i1, i2, i3 = start + k, min(start + k + 1, last), min(start + k + 2, last), min(start + k + 3, last)
-        if quarters:
-            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, 0, quarters)
+        if next_too:
+            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, False)
         else:
             _ask_for(x, i * columns, (i3 + 1) * columns)
         a, b, c, d = 0.0, 0.0, 0.0, 0.0
@@ -195,10 +191,10 @@ def _add_four(eta: Any, k: int, n: int, a: float, b: float, c: float, d: float) 
 
 
 @compiled(*REORDER)
-def _centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any, quarters: int) -> None:
+def _centred_dots(x: Any, start: int, n: int, shift: Any, vector: Any, eta: Any, next_too: bool) -> None:
     for k in range(n):
-        if quarters:
-            _ask_for_next(x, start, n, k * x.shape[1], (k + 1) * x.shape[1], 0, quarters)
+        if next_too:
+            _ask_for_next(x, start, n, k * x.shape[1], (k + 1) * x.shape[1], False)
         else:
             ask_ahead(x, start + k)
         total = 0.0
@@ -378,16 +374,16 @@ def forward_one(rows: Rows, start: int, n: int, theta: Table, eta: Any, again: b
 def _dense_forward(x: Any, shift: Any, start: int, n: int, vector: Any, eta: Any, again: bool) -> None:
     if x is None:
         return
-    quarters, short = _quarters(x, n) if again else 0, x.shape[1] * x.itemsize <= _SHORT_BYTES
+    next_too, short = again and _asks_for_next(x, n), x.shape[1] * x.itemsize <= _SHORT_BYTES
     if shift is None:
         if short:
-            _short_dots(x, start, n, vector, eta, quarters)
+            _short_dots(x, start, n, vector, eta, next_too)
         else:
-            _dense_dots(x, start, n, vector, eta, quarters)
+            _dense_dots(x, start, n, vector, eta, next_too)
     elif short:
-        _short_centred_dots(x, start, n, shift, vector, eta, quarters)
+        _short_centred_dots(x, start, n, shift, vector, eta, next_too)
     else:
-        _centred_dots(x, start, n, shift, vector, eta, quarters)
+        _centred_dots(x, start, n, shift, vector, eta, next_too)
 
 
 @compiled()
@@ -479,12 +475,12 @@ def _coded_forward_many(
 @compiled(*REORDER)
 def _backward_dense(x: Any, start: int, n: int, slope: Any, total: Any) -> None:
     """``total += slope[:n] @ x[start : start + n]``, four rows at a time."""
-    kind, columns, quarters = total.dtype.type, x.shape[1], _quarters(x, n)
+    kind, columns, next_too = total.dtype.type, x.shape[1], _asks_for_next(x, n)
     whole = n - n % 4
     for k in range(0, whole, 4):
         i = start + k
-        if quarters:
-            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, quarters, 4 - quarters)
+        if next_too:
+            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, True)
         a, b, c, d = kind(slope[k]), kind(slope[k + 1]), kind(slope[k + 2]), kind(slope[k + 3])
         for j in range(x.shape[1]):
             total[j] += a * kind(x[i, j]) + b * kind(x[i + 1, j]) + c * kind(x[i + 2, j]) + d * kind(x[i + 3, j])
@@ -497,12 +493,12 @@ def _backward_dense(x: Any, start: int, n: int, slope: Any, total: Any) -> None:
 @compiled(*REORDER)
 def _backward_centred(x: Any, start: int, n: int, shift: Any, slope: Any, total: Any) -> None:
     """The same with ``x - shift``."""
-    columns, quarters = x.shape[1], _quarters(x, n)
+    columns, next_too = x.shape[1], _asks_for_next(x, n)
     whole = n - n % 4
     for k in range(0, whole, 4):
         i = start + k
-        if quarters:
-            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, quarters, 4 - quarters)
+        if next_too:
+            _ask_for_next(x, start, n, k * columns, (k + 4) * columns, True)
         a, b, c, d = slope[k], slope[k + 1], slope[k + 2], slope[k + 3]
         for j in range(x.shape[1]):
             u = shift[j]

@@ -58,7 +58,7 @@ def value_gradient_one(
         take_signs(lanes, first, n, 1, margin)
         binomial(eta, margin, weight, n, loss)
         add_loss(totals, 0, sum_of(loss, n))
-        totals.weight[0] += sum_of(weight, n)
+        totals.weight[0] += sum_of(weight, n) if lanes.weight.shape[1] else float(n)
         totals.margin[0] = min(totals.margin[0], smallest(margin, weight, n))
         backward_one(rows, first, n, eta, gaps, sums, False, space)
 
