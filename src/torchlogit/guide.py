@@ -13,11 +13,12 @@ from torchlogit.kernels.integer_rows import IntegerKernel, integer_frame, intege
 from torchlogit.kernels.integers import has_integer_products
 from torchlogit.kernels.numba_cpu import FLOATS
 from torchlogit.kernels.quantised import QuantisedKernel, quantised
-from torchlogit.kernels.shortened import ShortenedKernel, block_rows, shortened
+from torchlogit.kernels.shortened import BLOCK_ROWS, ShortenedKernel, shortened
 from torchlogit.objective import Objective
 from torchlogit.preconditioners import InverseCurvature
 from torchlogit.problem import Block
 from torchlogit.sources import MemorySource
+from torchlogit.sources.memory import even_block_rows
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01
@@ -142,8 +143,8 @@ def _in_integers(objective: Objective, block: Block) -> Guide | None:
     if not objective.bends_more_than(noise):
         return None
     middle = ((objective.moments.mean[0] - frame.shift) / frame.scale).round()
-    most = most_block_rows(block.features, objective.outputs)
-    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows, most))
+    size = even_block_rows(block.rows, most_block_rows(block.features, objective.outputs))
+    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=size)
     varying = unit[objective.moments.deviation[0] > 0]
     unequal = bool(varying.numel()) and float(varying.max() / varying.min()) > _UNEQUAL
     guide = objective.on(own, IntegerKernel(loss, frame, middle, unequal=unequal))
@@ -158,7 +159,8 @@ def _in_bfloat16(objective: Objective, block: Block) -> Guide | None:
         return None
     rows = shortened(dense, kernel)
     objective.effort.passes += 1.0
-    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=block_rows(block.rows))
+    size = even_block_rows(block.rows, BLOCK_ROWS)
+    own = MemorySource(replace(block, dense=rows), objective.outputs, block_rows=size)
     guide = objective.on(own, ShortenedKernel(kernel.loss, kernel.frame))
     return Guide(guide, _SHORT_DIGITS * _left(short.rounding(), block.rows), "bfloat16")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # region waits for the slowest thread, it costs tenfold (measured: 5,574 texts, 283 passes, 2.7 s against 15.6 s).
 _ELEMENTS = 1_000_000
 # Products that a sweep must be worth before a thread is started for it.
-_SWEEP_PRODUCTS = 8_000_000
+SWEEP_PRODUCTS = 8_000_000
 _GRAM_OPERATIONS = 2e9
 # And those of a fit that all happens on the thread that began it.
 _LITTLE_OPERATIONS = 1e7
@@ -294,7 +294,7 @@ def sweepers(source: Source, products: float) -> int:
     products : float
         Numbers that the sweep multiplies and adds: rows times columns times outputs.
     """
-    if not source.resident or source.device.type != "cpu" or products < _SWEEP_PRODUCTS:
+    if not source.resident or source.device.type != "cpu" or products < SWEEP_PRODUCTS:
         return 1
     return workers()
 

@@ -284,11 +284,11 @@ def test_a_finished_fit_is_there_at_once(case, tmp_path):
 
 @pytest.mark.parametrize("case", ["as planned"], indirect=True)
 def test_a_pass_is_not_read_twice(case, tmp_path):
-    """Of eleven blocks of the second sweep eight are known: three more bring it to its first state."""
+    """Of twelve blocks of the second sweep eight are known: four more bring it to its first state."""
     case.fit()
-    killed(case, tmp_path / "kept", Blocks.read + 11 + 8)
-    assert _latest(tmp_path / "kept") == (None, [(11, True), (8, False)])
-    killed(case, tmp_path / "kept", 3)
+    killed(case, tmp_path / "kept", Blocks.read + 12 + 8)
+    assert _latest(tmp_path / "kept") == (None, [(12, True), (8, False)])
+    killed(case, tmp_path / "kept", 4)
     assert _latest(tmp_path / "kept") == (0, [])
 
 
@@ -408,7 +408,7 @@ def test_one_of_two_processes_is_killed(case, tmp_path, monkeypatch):
 
 def _two(folder):
     """A folder with two checkpoints of an unfinished fit."""
-    finished, _ = killed(Case(), folder, 60)
+    finished, _ = killed(Case(), folder, 66)
     assert not finished
     return sorted(folder.glob("fit-*.checkpoint"))
 

@@ -17,7 +17,7 @@ from torchlogit.threads import in_ranges, one_thread_each
 _ALIGNED_COLUMNS = 32
 # Rows of a block at most: each costs its calls, and one that is longer leaves the cache (10,000 x 784, ten classes, a
 # product: 7.1 ms with 1,000 rows, 4.8 ms with 2,000).
-_BLOCK_ROWS = 2_000
+BLOCK_ROWS = 2_000
 
 
 class ShortenedKernel(TorchKernel):
@@ -40,11 +40,6 @@ class ShortenedKernel(TorchKernel):
         return ShortenedKernel(self.loss, self.frame, short=short)
 
 
-def block_rows(rows: int, most: int = _BLOCK_ROWS) -> int:
-    """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
-    return -(-rows // (2 * -(-rows // (2 * most))))
-
-
 def shortened(dense: Tensor, kernel: TorchKernel) -> Tensor:
     """Dense rows in the kernel's coordinates, ``(n, p)`` bfloat16.
 
@@ -65,4 +60,4 @@ def _fill(dense: Tensor, kernel: TorchKernel, out: Tensor, start: int, stop: int
     kernel.write_framed(dense[start:stop], out[start:stop])
 
 
-__all__ = ["ShortenedKernel", "block_rows", "shortened"]
+__all__ = ["BLOCK_ROWS", "ShortenedKernel", "shortened"]

@@ -9,17 +9,23 @@ from torch import Tensor
 
 from torchlogit.problem import Block
 from torchlogit.sampling import sampled_rows
+from torchlogit.threads import SWEEP_PRODUCTS
 
 # A block's sums are as long as all columns: a sparse block that stored fewer entries would spend its time adding them.
 _ENTRIES_PER_COLUMN = 16
-# A dense block should stay in a core's cache between its two products: 3 MiB of float64 was fastest on the machine
-# of benchmarks/ (1,000,000 x 100: 4096 rows 0.09 s, 512 rows 0.18 s, 16384 rows 0.26 s).
-# Wide ones are better longer than that, since each costs its calls (10,000 x 784, ten classes, two threads: a fit of
-# 1.6 s with 500 rows, of 1.3 s with 1,000).
-_BLOCK_ELEMENTS, _WIDE_ROWS, _WIDE_ELEMENTS = 400_000, 1_000, 800_000
+# Numbers of a block, those of its outputs among them: it is read twice, for its two products, and each costs its calls
+# (two threads, 400,000 to 800,000: 100,000 x 200 with ten classes in 0.8 of the time, 200,000 x 50 with three in 0.8,
+# 100,000 x 100 with two in 0.8; twice as many make no more difference). One that is alone is prepared once, and not
+# with every read, if it may be half as long again (10,000 x 100 with two: 0.7) and is no work for two threads.
+_BLOCK_ELEMENTS, _ONLY_ELEMENTS = 800_000, 1_200_000
 # On a device a call costs more than the sums of few rows: 30,000,000 x 20 are 458 blocks of 65,536.
 _DEVICE_BLOCK_ELEMENTS = 32_000_000
 _MOST_ROWS, _MOST_DEVICE_ROWS = 65_536, 262_144
+
+
+def even_block_rows(rows: int, most: int) -> int:
+    """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
+    return -(-rows // (2 * -(-rows // (2 * most))))
 
 
 class MemorySource:
@@ -81,21 +87,23 @@ class MemorySource:
         return self.parts[0].widths
 
     def _block_rows(self) -> int:
-        """Rows of a block: by the row's width, never by the number of rows, so that sums have a fixed order."""
+        """Rows of a block at most."""
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
         here = self.device.type == "cpu"
         elements, most = (_BLOCK_ELEMENTS, _MOST_ROWS) if here else (_DEVICE_BLOCK_ELEMENTS, _MOST_DEVICE_ROWS)
-        width = max(stored, 2 * self.outputs, 1)
-        elements = max(elements, min(_WIDE_ROWS * width, _WIDE_ELEMENTS), _ENTRIES_PER_COLUMN * self.features)
-        return min(max(elements // width, 64), most)
+        width = max(stored + 2 * self.outputs if here else max(stored, 2 * self.outputs), 1)
+        alone = self.rows * width <= _ONLY_ELEMENTS and self.rows * self.features * self.outputs < SWEEP_PRODUCTS
+        if here and alone and self.rows <= most:
+            return max(self.rows, 1)
+        return min(max(elements // width, _ENTRIES_PER_COLUMN * self.features // width, 64), most)
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
-        """All rows, in order, in blocks of at most ``rows``."""
+        """All rows, in order, in equal blocks of at most ``rows``."""
         step = self.block_rows if rows is None else rows
         if self.rows <= step:  # each part is a block as it is
             return iter(self._present)
-        return (block for part in self._present for block in part.cut(step))
+        return (block for part in self._present for block in part.cut(even_block_rows(part.rows, step)))
 
     def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied, dense columns in another ``dtype`` if asked for.
