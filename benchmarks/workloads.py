@@ -212,6 +212,7 @@ WORKLOADS: dict[str, Workload] = {
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
     "embeddings": Workload("embeddings", embeddings),
+    "two-classes": Workload("two classes, few independent columns", partial(overlapping_classes, 10_000, 2, 2, 7)),
     "three-classes": Workload("200,000 x 50, three classes", partial(overlapping_classes, 200_000, 3, 2, 6)),
     "ten-classes": Workload("ten classes, few independent columns", partial(overlapping_classes, 10_000, 10, 3, 5)),
     "cancer-raw": Workload("breast cancer, raw units", partial(cancer, standardised=False)),

@@ -14,7 +14,7 @@ from torchlogit.kernels import ReferenceKernel, TorchKernel
 from torchlogit.losses import Binomial
 from torchlogit.problem import Block, Frame
 from torchlogit.sampling import row_uniforms
-from torchlogit.sources import block_cache
+from torchlogit.sources import MemorySource, block_cache
 
 SIZES = (None, 1, 7, 64, 10_000)
 
@@ -63,6 +63,22 @@ def test_all_rows_in_order_in_blocks_of_any_size(pair, size):
     _assert_rows(_read(source, size), table, slice(None))
     if size is not None:
         assert max(block.rows for block in source.blocks(size)) <= size
+
+
+def _sizes(rows, columns, outputs=1):
+    block = Block(torch.zeros(rows, dtype=torch.int64), dense=torch.zeros(rows, columns))
+    return [part.rows for part in MemorySource(block, outputs).blocks()]
+
+
+def test_few_rows_are_one_block_many_are_an_even_number_of_equal_ones():
+    assert _sizes(11_000, 100) == [11_000]
+    shapes = (12_000, 100, 1), (30_001, 100, 1), (9_999, 60, 20), (70_000, 2, 1), (701, 3_000, 3)
+    for rows, columns, outputs in shapes:
+        sizes = _sizes(rows, columns, outputs)
+        assert len(sizes) % 2 == 0
+        assert sum(sizes) == rows
+        assert max(sizes) - min(sizes) <= len(sizes)
+        assert max(sizes) * (columns + 2 * outputs) <= 800_000
 
 
 def test_every_read_is_the_same(pair):

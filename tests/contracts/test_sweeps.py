@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from torchlogit.encode import plain_numbers
-from torchlogit.kernels import NumbaKernel, TorchKernel, first_use, symmetric, torch_device
+from torchlogit.kernels import NumbaKernel, ReferenceKernel, TorchKernel, first_use, symmetric, torch_device
 from torchlogit.losses import loss_for
 from torchlogit.problem import Block, Frame
 
@@ -187,3 +187,26 @@ def test_rows_are_asked_for_and_multiplied_in_any_number(rng, dtype, columns, ce
         eta = compiled.linear_predictor(block, theta)
         for start, stop in ((0, 1), (rows // 3, rows), (rows // 2, rows // 2 + 1)):
             assert torch.equal(compiled.linear_predictor(block.slice(start, stop), theta), eta[start:stop])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_hessian_of_rows_that_a_gradient_has_prepared(rng, classes, weighted):
+    """In several pieces: the same as of rows that nobody has seen before, and as the reference's."""
+    rows, columns = 3_000, 70
+    loss = loss_for(classes)
+    frame = Frame(torch.from_numpy(rng.normal(size=columns)), torch.from_numpy(rng.uniform(0.5, 2, columns)))
+    block = Block(
+        torch.from_numpy(rng.integers(0, classes, rows)),
+        dense=torch.from_numpy(rng.normal(size=(rows, columns))),
+        weight=torch.from_numpy(rng.integers(0, 3, rows).astype(float)) if weighted else None,
+    )
+    theta = torch.from_numpy(rng.normal(size=(1, loss.outputs, columns + 1))) / columns
+    fresh, prepared = TorchKernel(loss, frame), TorchKernel(loss, frame)
+    assert len(prepared._pieces(block, theta)) > 1
+    prepared.value_gradient(block, theta)
+    found = prepared.gram(block, theta).gram
+    torch.testing.assert_close(found, ReferenceKernel(loss, frame).gram(block, theta).gram, rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(found, fresh.gram(block, theta).gram, rtol=1e-13, atol=1e-10)
+    prepared.value_gradient(block, theta + 1)  # elsewhere: the predictors are others
+    assert torch.equal(prepared.gram(block, theta).gram, found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -40,6 +40,15 @@ _REMEMBERED_ELEMENTS = 4_096
 _SHARED_OPERATIONS = 3e7
 # Half of the last bit that a factor keeps.
 _TF32_BIT, _BFLOAT16_BIT = 2.0**-11, 2.0**-9
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Some rows, and if they are known their columns ``(rows, p + 1)`` and predictors ``(rows, M, K)``."""
+
+    block: Block
+    design: Tensor | None = None
+    eta: Tensor | None = None
 
 
 class TorchKernel:
@@ -388,7 +397,7 @@ class TorchKernel:
 
     def _upper_gram(self, block: Block, theta: Tensor, lanes: Tensor | None) -> RowStats:
         """Of one output only what `add_upper` computes, of many what `add_pairs` does."""
-        pieces = self._pieces(block, theta)
+        pieces = self._written_pieces(block, theta, lanes)
         work = float(block.rows) * (theta.shape[1] * theta.shape[2]) ** 2
         if len(pieces) == 1 or block.device.type != "cpu" or work < _SHARED_OPERATIONS:
             return self._gram_of(pieces, theta, lanes)
@@ -403,7 +412,16 @@ class TorchKernel:
             at_once([partial(add, t) for t in range(threads)])
         return added_up(parts)
 
-    def _gram_of(self, pieces: list[Block], theta: Tensor, lanes: Tensor | None) -> RowStats:
+    def _written_pieces(self, block: Block, theta: Tensor, lanes: Tensor | None) -> list[_Written]:
+        """The pieces of a block, of one that is prepared already with what they are parts of."""
+        pieces, last = self._pieces(block, theta), self._last_dense
+        if len(pieces) == 1 or last is None or last[0] is not block:
+            return [_Written(piece) for piece in pieces]
+        design, eta = self._design_and_eta(block, theta, lanes)
+        parts = zip(pieces, torch.split(design, pieces[0].rows), torch.split(eta, pieces[0].rows), strict=True)
+        return [_Written(*part) for part in parts]
+
+    def _gram_of(self, pieces: list[_Written], theta: Tensor, lanes: Tensor | None) -> RowStats:
         """Of one piece after the other, in one matrix: few such may fit."""
         total: RowStats | None = None
         for piece in pieces:
@@ -439,18 +457,21 @@ class TorchKernel:
             rows = min(rows, max(512, cached // (theta.shape[1] * theta.shape[2]), theta.shape[2]))
         return list(block.cut(rows))
 
+    def _design_and_eta(self, block: Block, theta: Tensor, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """All columns written out, and the linear predictors: of the gradient at the same point, most often."""
+        dense, sparse = self._dense(block), self._sparse(block)
+        design, last = self._written(block, dense, sparse), self._last_eta
+        if last is not None and last[0] is block and torch.equal(last[1], theta):
+            return design, last[2]
+        return design, self._eta(block, dense, sparse, theta, lanes)
+
     def _gram_piece(
-        self, block: Block, theta: Tensor, lanes: Tensor | None, before: RowStats | None = None
+        self, piece: _Written, theta: Tensor, lanes: Tensor | None, before: RowStats | None = None
     ) -> RowStats:
         """Added to the sums of the pieces before, where there are any, in place."""
-        points = theta.shape[0]
-        dense, sparse = self._dense(block), self._sparse(block)
-        design = self._written(block, dense, sparse)
-        last = self._last_eta  # of the gradient at the same point, most often
-        if last is not None and last[0] is block and torch.equal(last[1], theta):
-            eta = last[2]
-        else:
-            eta = self._eta(block, dense, sparse, theta, lanes)
+        block, design, eta, points = piece.block, piece.design, piece.eta, theta.shape[0]
+        if design is None or eta is None:
+            design, eta = self._design_and_eta(block, theta, lanes)
         target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         into = [None] * points if before is None or before.gram is None else list(before.gram)
         add = self._add_bent if self.loss.outputs == 1 else self._add_pairs
