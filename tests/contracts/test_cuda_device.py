@@ -114,7 +114,7 @@ def _rows(name, dtype=np.float64):
 def _on_device(X):
     if scipy.sparse.issparse(X):
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse .* tensor support is in beta")
+            warnings.filterwarnings("ignore", message="Sparse ")  # are in beta, and are checked or not
             parts = (torch.from_numpy(part) for part in (X.indptr, X.indices, X.data))
             return torch.sparse_csr_tensor(*parts, size=X.shape, check_invariants=True).to(DEVICE)
     return torch.as_tensor(X).to(DEVICE)
