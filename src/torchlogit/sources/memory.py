@@ -103,7 +103,11 @@ class MemorySource:
         step = self.block_rows if rows is None else rows
         if self.rows <= step:  # each part is a block as it is
             return iter(self._present)
-        return (block for part in self._present for block in part.cut(even_block_rows(part.rows, step)))
+        return (
+            block
+            for part in self._present
+            for block in part.cut(part.rows if part.rows <= step else even_block_rows(part.rows, step))
+        )
 
     def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied, dense columns in another ``dtype`` if asked for.
