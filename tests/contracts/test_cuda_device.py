@@ -210,7 +210,7 @@ def test_the_same_bits_again():
         assert one.excess_ == other.excess_
 
 
-def test_a_warm_start_and_more_rows():
+def test_a_warm_start():
     X, y = _rows("two classes")
     rows, labels = _on_device(X), torch.as_tensor(y).to(DEVICE)
     model = LogisticRegression(warm_start=True, device=DEVICE).fit(rows, labels)

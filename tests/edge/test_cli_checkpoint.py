@@ -28,7 +28,7 @@ ALWAYS = ("--checkpoint-minutes", "0")
 def table(tmp_path_factory):
     """Numbers, categories and dates; enough rows for several blocks a pass."""
     rng = np.random.default_rng(2)
-    n = 9000
+    n = 24_000
     X = rng.normal(size=(n, 40))
     frame = pd.DataFrame(X.round(3), columns=[f"x{j}" for j in range(40)])
     frame["town"] = rng.choice(["north", "south", "east", "west"], n)
@@ -85,7 +85,7 @@ def arguments(table, folder):
     ("place", "number", "finds"),
     [
         ("encoder", 3, "there is no checkpoint in {} yet; starting from the beginning"),
-        ("block", 4, "going on from step 0 of the fit, as kept in {}"),
+        ("block", 8, "going on from step 0 of the fit, as kept in {}"),
         ("checkpoint", 6, "going on from the beginning of the fit, as kept in {}"),
         ("old", 5, "going on from the beginning of the fit, as kept in {}"),
         ("output", 1, "going on from the end of the fit, as kept in {}"),

@@ -26,7 +26,7 @@ from torchlogit.penalties import ElasticNet
 from torchlogit.plan import kernel_for
 from torchlogit.problem import Block, FitOptions, Frame
 from torchlogit.sources import MemorySource
-from torchlogit.threads import add_in_order, at_once, one_thread_each, standing_helpers
+from torchlogit.threads import add_in_order, at_once, one_thread_each, standing_helpers, sweepers
 
 KINDS = ("dense", "sparse", "text")
 
@@ -284,12 +284,14 @@ def test_an_error_in_a_sweep_arrives():
 def test_sweeps_have_the_same_bits_for_any_number_of_threads(threads):
     """Blocks are shared among threads, and added up in their order; a BLAS that shares a product may not."""
     rng = np.random.default_rng(3)
-    X, y = rng.normal(size=(6_000, 120)), rng.integers(0, 8, 6_000)
-    objective = objective_from(X, y, 1e-3, weight=rng.random(6_000))
+    X, y = rng.normal(size=(12_000, 120)), rng.integers(0, 8, 12_000)
+    objective = objective_from(X, y, 1e-3, weight=rng.random(12_000))
+    assert len(list(objective.source.blocks())) == 4
     lanes, u, v = objective.all_lanes(), *torch.from_numpy(rng.normal(size=(2, 1, 8, 121)) / 10)
     found = []
     for count in (1, 2, 3):
         threads(count)
+        assert sweepers(objective.source, X.size * 8) == count
         with one_thread_each():
             evaluation = objective.value_gradient(u, lanes)
             product = objective.curvature_at(u, lanes, rounded=True)

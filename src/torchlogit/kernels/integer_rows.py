@@ -83,7 +83,7 @@ class IntegerKernel(TorchKernel):
         assert dense is not None
         parts, unit, intercept = self._coefficients(theta)
         count, outputs = self._parts[0], unit.shape[1]
-        _at_hand(dense)
+        _look_at(dense)
         if outputs <= _TURNED_OUTPUTS:
             eta = torch.addcmul(intercept.T, _in_unit(torch._int_mm(parts, dense.T), count, 0), unit.T).T
         else:
@@ -116,7 +116,9 @@ class IntegerKernel(TorchKernel):
         whole, unit = _cut(flat, count, 0, into=flat)
         counted = _added([part.sum(0) for part in whole])
         # Outputs are one after the other in memory, as `_eta` left them: joined as columns they would be woven.
-        sums = torch._int_mm(joined([part.to(torch.int8).T for part in whole]), _at_hand(dense))
+        parts = joined([part.to(torch.int8).T for part in whole])
+        _look_at(dense)
+        sums = torch._int_mm(parts, dense)
         gradient = torch.empty(points * outputs, width, dtype=torch.float64)
         columns = torch.mul(_in_unit(sums, count, 0, self._sum_dtype), unit.T, out=gradient[:, :-1])
         columns.addr_(total - counted * unit[0], self.middle)
@@ -124,11 +126,10 @@ class IntegerKernel(TorchKernel):
         return gradient.view(points, outputs, width)
 
 
-def _at_hand(dense: Tensor) -> Tensor:
-    """The rows, after a look at them all where a product would wait for them (see `_PACKING`)."""
+def _look_at(dense: Tensor) -> None:
+    """At all rows, where a product would wait for them (see `_PACKING`)."""
     if not _PACKING & processor_flags():
         dense.amax()
-    return dense
 
 
 def _cut(values: Tensor, parts: int, over: int, into: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
@@ -162,8 +163,7 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 
 def _in_unit(products: Tensor, parts: int, along: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Products of all parts, side by side ``along`` that dimension, added."""
-    products = in_type(products, dtype)
-    return products if parts == 1 else _added(products.chunk(parts, along))
+    return _added(in_type(products, dtype).chunk(parts, along))
 
 
 def integer_frame(dense: Tensor) -> Frame:

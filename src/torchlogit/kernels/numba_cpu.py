@@ -61,7 +61,7 @@ _DENSE = (*FLOATS, torch.int8)  # the latter are rows that `quantised` made
 
 
 def _apart(threads: int, *shape: int) -> list[NDArray[np.float64]]:
-    """Zeros for each thread."""
+    """Zeros for each thread, lines of the cache away from the others'."""
     size = math.prod(shape)
     return [own[:size].reshape(shape) for own in np.zeros((threads, size + _APART))]
 

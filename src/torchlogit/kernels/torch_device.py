@@ -413,9 +413,10 @@ class TorchKernel:
         return added_up(parts)
 
     def _written_pieces(self, block: Block, theta: Tensor, lanes: Tensor | None) -> list[_Written]:
-        """The pieces of a block, of one that is prepared already with what they are parts of."""
+        """The pieces of a block; of dense columns that are prepared already, with what they are parts of."""
         pieces, last = self._pieces(block, theta), self._last_dense
-        if len(pieces) == 1 or last is None or last[0] is not block:
+        prepared = last is not None and last[0] is block
+        if not prepared or any(block.widths[1:]):  # written out, sparse columns are many times as large
             return [_Written(piece) for piece in pieces]
         design, eta = self._design_and_eta(block, theta, lanes)
         parts = zip(pieces, torch.split(design, pieces[0].rows), torch.split(eta, pieces[0].rows), strict=True)

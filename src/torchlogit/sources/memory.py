@@ -90,13 +90,17 @@ class MemorySource:
         """Rows of a block at most."""
         dense, sparse, coded = self.parts[0].widths
         stored = dense + (1 + self.nbytes // (12 * max(self.rows, 1)) if sparse or coded else 0)
-        here = self.device.type == "cpu"
-        elements, most = (_BLOCK_ELEMENTS, _MOST_ROWS) if here else (_DEVICE_BLOCK_ELEMENTS, _MOST_DEVICE_ROWS)
-        width = max(stored + 2 * self.outputs if here else max(stored, 2 * self.outputs), 1)
-        alone = self.rows * width <= _ONLY_ELEMENTS and self.rows * self.features * self.outputs < SWEEP_PRODUCTS
-        if here and alone and self.rows <= most:
-            return max(self.rows, 1)
-        return min(max(elements // width, _ENTRIES_PER_COLUMN * self.features // width, 64), most)
+        elements, width, most = _BLOCK_ELEMENTS, stored + 2 * self.outputs, _MOST_ROWS
+        if self.device.type != "cpu":
+            elements, width, most = _DEVICE_BLOCK_ELEMENTS, max(stored, 2 * self.outputs), _MOST_DEVICE_ROWS
+        elif self.rows <= min(_ONLY_ELEMENTS // width, most) and self._products < SWEEP_PRODUCTS:
+            return self.rows
+        return min(max(elements, _ENTRIES_PER_COLUMN * self.features, 64 * width) // width, most)
+
+    @property
+    def _products(self) -> int:
+        """Numbers that a sweep multiplies and adds."""
+        return self.rows * self.features * self.outputs
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in equal blocks of at most ``rows``."""
