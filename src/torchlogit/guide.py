@@ -16,9 +16,8 @@ from torchlogit.kernels.quantised import QuantisedKernel, quantised
 from torchlogit.kernels.shortened import BLOCK_ROWS, ShortenedKernel, shortened
 from torchlogit.objective import Objective
 from torchlogit.preconditioners import InverseCurvature
-from torchlogit.problem import Block
+from torchlogit.problem import Block, even_block_rows
 from torchlogit.sources import MemorySource
-from torchlogit.sources.memory import even_block_rows
 
 # Variance that rounding may add to a column of variance one, before its curvature is another one.
 _MOST_NOISE = 0.01

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchlogit.kernels import numba_cpu, triton_cuda
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
-from torchlogit.sources import Shard, Source, communicator_of
+from torchlogit.sources import MemorySource, Shard, Source, communicator_of
 from torchlogit.tensors import joined
 from torchlogit.threads import add_in_order, sweepers
 
@@ -25,8 +25,9 @@ _NEAR, _FARTHEST, _ORDINARY = 4.0, 1e4, 1e6
 _FEW_BYTES = 1_000_000
 # Numbers stored in a block that compiled loops sum up: some milliseconds for each thread.
 _COMPILED_ELEMENTS = 8_000_000
-# Elements that are centred together, in a core's cache.
-_PIECE_ELEMENTS = 65_536
+# Elements that are centred together, in a core's cache, and columns from which rows are long enough to be looked at one
+# after the other.
+_PIECE_ELEMENTS, _FOLDED_COLUMNS = 65_536, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,21 @@ class Moments:
     def kernel_frame(self, fit_intercept: bool, source: Source) -> Frame:
         """What kernels see: the columns as they are, where that loses nothing and saves a copy of many rows.
 
-        Few rows are kept in the coordinates of `frame`, in which the solver works too.
+        Few rows are kept in the coordinates of `frame`, in which the solver works too, as are those of one block, which
+        are copied once.
         """
         frame = self.frame(fit_intercept)
-        if source.nbytes <= _FEW_BYTES:
+        alone = isinstance(source, MemorySource) and source.is_one_block
+        if source.nbytes <= _FEW_BYTES or alone or not self.near_zero(fit_intercept):
             return frame
+        return Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))
+
+    def near_zero(self, fit_intercept: bool) -> bool:
+        """Whether the columns lose nothing by being seen as they are, of ordinary numbers around zero."""
+        frame = self.frame(fit_intercept)
         near = (frame.shift.abs() <= _NEAR * frame.scale) & (self.largest <= _FARTHEST * frame.scale)
         ordinary = (frame.scale >= 1 / _ORDINARY) & (self.largest <= _ORDINARY)
-        if bool((near & ordinary).all()):
-            return Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))
-        return frame
+        return bool((near & ordinary).all())
 
     def frame(self, fit_intercept: bool) -> Frame:
         """Centred coordinates: the units of lane 0 where every row stores the column, the raw ones elsewhere."""
@@ -442,10 +448,27 @@ def _dense_sums(dense: Tensor, weights: _Weights, anchor: Tensor, unit: Tensor |
         if unit is not None:
             distance.div_(unit)
         first += weight @ distance
-        torch.maximum(largest, torch.maximum(distance.amax(0), distance.amin(0).neg_()), out=largest)
+        torch.maximum(largest, _largest(distance), out=largest)
         second += weight @ distance.square_()
     held, stored = (total[:, None].expand(-1, width) for total in (weights.total, weights.rows))
     return _Part(held, first, second, largest, stored)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """Largest absolute value of each column of ``values (n, p)``, which are contiguous; NaN where one is.
+
+    Narrow rows lie side by side: a call looks at neighbours together (20,000 x 20: 0.2 ms, not 0.6).
+    """
+    rows, width = values.shape
+    side = max(1, min(rows, _FOLDED_COLUMNS // max(width, 1)))
+    whole = rows // side * side
+    largest = _farthest(values[:whole].view(whole // side, side * width)).view(side, width).amax(0)
+    return largest if whole == rows else torch.maximum(largest, _farthest(values[whole:]))
+
+
+def _farthest(values: Tensor) -> Tensor:
+    """From zero, of each column."""
+    return torch.maximum(values.amax(0), values.amin(0).neg_())
 
 
 def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:

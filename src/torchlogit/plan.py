@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,6 +74,11 @@ _ROW_SPACE_OPERATIONS, _ROW_SPACE_TOL, _ROW_SPACE_STEPS = 1e6, 1e-3, 100
 # Products of all rows for which a Hessian in float32 is kept, for each column (9,000 x 2,500: it takes 0.8 s, a product
 # and a solution 20 ms; half as many or twice make no difference).
 _HESSIAN_PRODUCTS = 0.01
+# What a matrix costs, in products, from which few rows have conjugate gradients around the diagonal until they have
+# taken as many; and products for which that is kept. (Embeddings of 384 columns, 500 to 2,000 rows, two to ten classes:
+# 0.4 to 0.8 of the time; independent columns 0.7, pixels 0.65 to 0.8; neighbours that correlate by 0.95 0.96 to 1.3.)
+_WORTH_TRYING, _DIAGONAL_PRODUCTS = 4.0, 4.0
+_PRODUCTS_FIRST = "products cost little beside a matrix, which is built once they turn out to be many"
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
@@ -228,6 +233,10 @@ def choose(
     S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
+    Where a matrix that is built at every step costs some products or more (the whole Hessian from 206 columns of two
+    classes), of dense rows in memory that are few and penalised, conjugate gradients around the Hessian's diagonal come
+    first, until they have taken as many products as it costs.
+
     A subsample has ten rows for each coefficient (more where a class is rare), or a tenth of all (a twenty-fifth with
     many classes), at most half of them.
     Beside the diagonal of dense rows of two classes, no fewer than columns, stands what neighbouring columns have in
@@ -366,7 +375,10 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     if objective.prior is not None or 2 * _least_rows(objective) > rows:  # small problems count no labels
         return None
     wanted = _wanted_rows(objective)
-    if 2 * wanted > rows or (rows < _WARM_RATIO * wanted and not _wants_sample(objective)):
+    # A problem whose whole Hessian is built anyway takes a subsample for nothing but a start.
+    exact = objective.outputs == 1 and rows * float(size) ** 2 <= _EXACT_OPERATIONS
+    useful = rows >= _WARM_RATIO * wanted or not (exact or not _wants_sample(objective))
+    if 2 * wanted > rows or not useful:
         return None
     return objective.source.subsample(wanted / objective.effort.total_rows, seed, _sampled_dtype(objective))
 
@@ -390,8 +402,8 @@ def _sampled_dtype(objective: Objective) -> torch.dtype | None:
         return None
     distance = moments.mean / moments.scale(objective.fit_intercept)
     noise = torch.finfo(torch.float32).eps ** 2 / 12 * (1 + distance.square())
-    as_they_are = not objective.kernel.frame.moves()
-    return torch.float32 if as_they_are and objective.bends_more_than(noise) else None
+    near = moments.near_zero(objective.fit_intercept)
+    return torch.float32 if near and objective.bends_more_than(noise) else None
 
 
 def _least_rows(objective: Objective) -> float:
@@ -424,7 +436,9 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     if outputs == 1 and size <= _LARGEST_MATRIX:
         if whole <= (_EXACT_OPERATIONS if sample is not None else _EXACT_OPERATIONS_ALONE):
             reason = f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
-            return Newton(HessianCholesky(), tol), reason
+            exact = Newton(HessianCholesky(), tol)
+            first = _after_products(objective, exact, _products(objective, objective.source))
+            return first or exact, _PRODUCTS_FIRST if first else reason
         last_resort = _last_resort(objective, tol) if whole <= _LAST_OPERATIONS else None
         if sample is not None:
             return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
@@ -452,7 +466,10 @@ def _with_products(objective: Objective, tol: float, sample: Source | None) -> t
     size = outputs * width
     whole = rows * float(size) ** 2
     if size <= _LARGEST_MATRIX and whole <= _ALTERNATIVE_OPERATIONS:
-        small = _small(objective, tol)
+        small, cost = _small(objective, tol)
+        first = _after_products(objective, small, cost)
+        if first:
+            return first, _PRODUCTS_FIRST
         if isinstance(small.preconditioner, HessianCholesky):
             return small, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
         return small, "the Hessians of single classes guide products at a fraction of the whole one's cost"
@@ -461,7 +478,11 @@ def _with_products(objective: Objective, tol: float, sample: Source | None) -> t
             "many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
         )
     if outputs > 1 and width <= _LARGEST_MATRIX:
-        return _many_classes(objective, tol, sample), (
+        blocks = _many_classes(objective, tol, sample)
+        first = _after_products(objective, blocks, blocks.patience)
+        if first:
+            return first, _PRODUCTS_FIRST
+        return blocks, (
             f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
         )
     return LBFGS(_diagonal(objective), tol), "too many columns for a matrix of their products"
@@ -504,20 +525,42 @@ def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS,
     return LBFGS(CentredDiagonal(), tol), "too many columns for a matrix of their products"
 
 
-def _small(objective: Objective, tol: float) -> Newton:
-    """Where the whole Hessian could be built at every step."""
+def _small(objective: Objective, tol: float) -> tuple[Newton, float]:
+    """Where the whole Hessian could be built at every step; and what the first build costs, in products."""
     size, blocks = float(objective.outputs * objective.width), ClassCholesky(objective.source)
     few = objective.source.rows * size**2 <= _EXACT_OPERATIONS
     few = few or objective.prior is not None  # whose curvature the blocks of single classes do not see
+    whole = _products(objective, objective.source)
     if few or not blocks.fits(objective):
-        return Newton(HessianCholesky(), tol)
+        return Newton(HessianCholesky(), tol), whole
+    patience = blocks.products(objective)
+    exact = Newton(HessianCholesky(), tol, stage=1)
+    return Newton(blocks, tol, patience=patience, last_resort=exact, last_resort_products=whole), patience
+
+
+def _after_products(objective: Objective, solver: Newton, cost: float) -> Newton | None:
+    """Conjugate gradients around the diagonal, and the solver only should they take many products; None where it is
+    not worth the attempt.
+    """
+    rows, outputs, width = objective.source.rows, objective.outputs, objective.width
+    little = rows * float(width) * outputs < _WORTH_LOOPS and objective.source.resident
+    alone = objective.only_block is not None and objective.prior is None and not objective.unpenalised
+    if not (little and alone and cost >= _WORTH_TRYING):
+        return None
+    later: Newton | None = None
+    for stage, link in reversed(list(enumerate(_chain(solver), 1))):
+        later = replace(link, stage=stage, last_resort=later)
     return Newton(
-        blocks,
-        tol,
-        patience=blocks.products(objective),
-        last_resort=HessianCholesky(),
-        last_resort_products=_products(objective, objective.source),
+        CentredDiagonal(), solver.tol, patience=_DIAGONAL_PRODUCTS, last_resort=later, last_resort_products=cost
     )
+
+
+def _chain(solver: Newton) -> Iterator[Newton]:
+    """It and its last resorts."""
+    link: Newton | None = solver
+    while link is not None:
+        yield link
+        link = link.last_resort
 
 
 def _products(objective: Objective, sample: Source) -> float:

@@ -211,6 +211,11 @@ class Block:
         )
 
 
+def even_block_rows(rows: int, most: int) -> int:
+    """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
+    return -(-rows // (2 * -(-rows // (2 * most))))
+
+
 def _rows_of(dense: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     """Rows copied, in that dtype."""
     rows, columns = index.shape[0], dense.shape[1]

@@ -180,7 +180,7 @@ def test_newton_lengthens_its_steps_in_an_exponential_tail(rng):
 
 def test_many_classes_on_many_rows_are_guided_by_each_class(rng):
     """Where a subsample's Hessian would cost more than ten products."""
-    X, y = classification(rng, 12_000, 60, 24)
+    X, y = classification(rng, 14_400, 60, 24)
     fit = Fit(Problem(objective_from(X, y).source, loss_for(24), [ElasticNet(l2=1e-4)]), FitOptions(tol=1e-6))
     assert "class" in fit.plan.preconditioner
     for _ in fit.steps():

@@ -34,7 +34,6 @@ def test_second_derivatives_of_several_pieces_and_threads(rng, monkeypatch, colu
     expected = kernel.curvature_product(block, theta, direction).product
     whole = kernel.gram(block, theta).gram
     monkeypatch.setattr(torch_device, "_CACHED_ELEMENTS", 1)
-    monkeypatch.setattr(torch_device, "_CACHED_PAIRS", 1)
     assert len(kernel._pieces(block, theta)) > 2
     for least in (float("inf"), 0.0):  # on this thread, and on several
         monkeypatch.setattr(torch_device, "_SHARED_OPERATIONS", least)
@@ -193,7 +192,7 @@ def test_rows_are_asked_for_and_multiplied_in_any_number(rng, dtype, columns, ce
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_hessian_of_rows_that_a_gradient_has_prepared(rng, classes, weighted):
     """In several pieces: the same as of rows that nobody has seen before, and as the reference's."""
-    rows, columns = 3_000, 70
+    rows, columns = 6_000, 70
     loss = loss_for(classes)
     frame = Frame(torch.from_numpy(rng.normal(size=columns)), torch.from_numpy(rng.uniform(0.5, 2, columns)))
     block = Block(

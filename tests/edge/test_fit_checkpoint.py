@@ -140,8 +140,18 @@ CASES = {
         4,
         l2=(1e-6,),
         solver=lambda objective, tol: Newton(
-            class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort=HessianCholesky(),
-            last_resort_products=4.0,
+            class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort_products=4.0,
+            last_resort=Newton(HessianCholesky(), tol, stage=1),
+        ),
+    ),
+    "diagonal, then classes, then whole": Case(
+        4,
+        l2=(1e-6,),
+        solver=lambda objective, tol: Newton(
+            CentredDiagonal(), tol, patience=2.0, last_resort_products=3.0, last_resort=Newton(
+                class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort_products=4.0, stage=1,
+                last_resort=Newton(HessianCholesky(), tol, stage=2),
+            ),
         ),
     ),
     "diagonal, then whole, then Newton": Case(

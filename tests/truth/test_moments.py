@@ -227,3 +227,12 @@ def test_what_is_not_finite_is_found(value, layout):
     row, column, found = find_non_finite(source)
     assert (row, column) == (17, 2)
     assert np.array_equal([found], [value], equal_nan=True)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 20, 255, 256, 300])
+@pytest.mark.parametrize("rows", [1, 2, 85, 86, 700])
+def test_the_largest_value_of_narrow_rows(rows, columns):
+    values = torch.from_numpy(np.random.default_rng(rows + columns).normal(size=(rows, columns)))
+    assert torch.equal(moments_module._largest(values), values.abs().amax(0))
+    values[rows // 2, columns // 2] = torch.nan
+    assert moments_module._largest(values).isnan().nonzero().tolist() == [[columns // 2]]

@@ -19,15 +19,15 @@ from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.kernels.symmetric import add_pairs, add_upper, is_wide, mirrored, with_diagonal_blocks
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
-from torchlogit.problem import Block, Frame, RowStats
+from torchlogit.problem import Block, Frame, RowStats, even_block_rows
 from torchlogit.tensors import in_type
 from torchlogit.threads import at_once, one_thread_each, workers
 
 # Elements of the largest temporary of a curvature block: rows * K * (p + 1). 32 MiB of float64.
 _GRAM_ELEMENTS = 4_194_304
-# On a CPU, those of the rows of a piece, and of one of many classes, whose products are larger and whose calls are more
-# (2,000 x 20 with five classes: a fit of 18 ms in three pieces, 15 ms in one).
-_CACHED_ELEMENTS, _CACHED_PAIRS = 200_000, 400_000
+# On a CPU, those of the rows of a piece: calls cost more than what is read from the next cache (2,000 x 20 with five
+# classes: a fit of 18 ms in three pieces, 15 ms in one; 10,000 x 50 with two: 0.93 of the time of pieces half as long).
+_CACHED_ELEMENTS = 400_000
 # Elements that are shifted and scaled at once, in a second-level cache.
 _FRAMED_ELEMENTS = 65_536
 # Bytes to which torch aligns memory. The bits of a matrix product may depend on it, so other blocks are copied.
@@ -454,9 +454,8 @@ class TorchKernel:
         rows = max(1, _GRAM_ELEMENTS // (theta.shape[1] * theta.shape[2]))
         if block.device.type == "cpu":
             # In the cache, but so many that adding a piece's matrix costs less than computing it.
-            cached = _CACHED_ELEMENTS if theta.shape[1] == 1 else _CACHED_PAIRS
-            rows = min(rows, max(512, cached // (theta.shape[1] * theta.shape[2]), theta.shape[2]))
-        return list(block.cut(rows))
+            rows = min(rows, max(512, _CACHED_ELEMENTS // (theta.shape[1] * theta.shape[2]), theta.shape[2]))
+        return list(block.cut(rows if block.rows <= rows else even_block_rows(block.rows, rows)))
 
     def _design_and_eta(self, block: Block, theta: Tensor, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
         """All columns written out, and the linear predictors: of the gradient at the same point, most often."""
@@ -473,10 +472,10 @@ class TorchKernel:
         block, design, eta, points = piece.block, piece.design, piece.eta, theta.shape[0]
         if design is None or eta is None:
             design, eta = self._design_and_eta(block, theta, lanes)
-        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
+        weight = self._weight(block, lanes, points)
         into = [None] * points if before is None or before.gram is None else list(before.gram)
         add = self._add_bent if self.loss.outputs == 1 else self._add_pairs
-        grams = add(design, eta, target, weight, into)
+        grams = add(design, eta, block.target, weight, into)  # codes as they are: a curvature hardly asks for them
         weights = self._total_weight(block, weight, points)
         if before is None:
             return RowStats(block.rows, weights, gram=_stacked(grams))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,10 +91,11 @@ def newton_path(
     residual = -gradient
     solved = precondition(residual)
     search = solved if start is None else start
-    size = lane_dot(residual, solved)
-    target = tolerance.square() * size
-    size = size if start is None else lane_dot(residual, start)
-    running, nothing = size > 0, _NOTHING * size
+    # Of the lanes, as numbers: so few are compared and divided in a fraction of the time of calls.
+    size = lane_dot(residual, solved).tolist()
+    target = [most**2 * one for most, one in zip(tolerance.tolist(), size, strict=True)]
+    size = size if start is None else lane_dot(residual, start).tolist()
+    running, nothing = [one > 0 for one in size], [_NOTHING * one for one in size]
     path: list[Tensor] = []
     pairs: deque[tuple[Tensor, Tensor]] = deque(maxlen=kept)
     products = 0
@@ -101,34 +103,53 @@ def newton_path(
     # beside rows that outweigh all others (of 400 problems with rows of 1e8, five had false certificates).
     few = not least and bool((tolerance >= _FEW_DIGITS).all()) and not objective.unpenalised
     curvature_product = objective.curvature_at(u, lanes, rounded=few)
-    nearest, smallest, idle = direction, torch.full_like(size, torch.inf), torch.zeros_like(lanes)
-    while products < limit and bool(running.any()):
-        if few and bool((idle >= _IDLE_PRODUCTS).any()):
+    nearest, smallest, idle = direction, [math.inf] * len(size), [0] * len(size)
+    while products < limit and any(running):
+        if few and max(idle) >= _IDLE_PRODUCTS:
             few, curvature_product, direction = False, objective.curvature_at(u, lanes), nearest
             residual = -gradient - curvature_product(direction)
             products += 1
             search = precondition(residual)
-            size = lane_dot(residual, search)
+            size = lane_dot(residual, search).tolist()
         bent = curvature_product(search)
         pairs.append((search, bent))
-        curvature = lane_dot(search, bent)
-        running = running & (curvature > 0)
-        length = torch.where(running, size / torch.where(running, curvature, 1.0), 0.0)
+        curvature = lane_dot(search, bent).tolist()
+        running = [on and one > 0 for on, one in zip(running, curvature, strict=True)]
+        length = _ratios(size, curvature, running, like=tolerance)
         direction = plus_along(direction, length, search)
         products += 1
         if products.bit_length() > len(path):
             path.append(direction)
         before, residual = residual, plus_along(residual, -length, bent)
         solved = precondition(residual)
-        shrunk = lane_dot(residual, solved)
-        running = running & (shrunk > (target if products >= least else nothing))
+        shrunk = lane_dot(residual, solved).tolist()
+        least_left = target if products >= least else nothing
+        running = [on and one > left for on, one, left in zip(running, shrunk, least_left, strict=True)]
         # The residual before is orthogonal to what is solved, except where the direction was given.
-        turned = shrunk if start is None or products > 1 else shrunk - lane_dot(before, solved)
-        search = plus_along(solved, torch.where(running, turned / torch.where(running, size, 1.0), 0.0), search)
-        size = torch.where(running, shrunk, size)
+        turned = shrunk
+        if start is not None and products == 1:
+            turned = [one - other for one, other in zip(shrunk, lane_dot(before, solved).tolist(), strict=True)]
+        search = plus_along(solved, _ratios(turned, size, running, like=tolerance), search)
+        size = [new if on else old for on, new, old in zip(running, shrunk, size, strict=True)]
         if few:
-            nearer = shrunk < smallest
-            nearest = torch.where(nearer[:, None, None], direction, nearest)
-            smallest, idle = torch.minimum(smallest, shrunk), torch.where(nearer | ~running, 0, idle + 1)
+            nearer = [one < best for one, best in zip(shrunk, smallest, strict=True)]
+            nearest = _chosen(nearer, direction, nearest)
+            smallest = [min(pair) for pair in zip(smallest, shrunk, strict=True)]
+            idle = [
+                0 if near or not on else count + 1 for near, on, count in zip(nearer, running, idle, strict=True)
+            ]
     early = tuple(objective.project(step) for step in path)
     return Solved(objective.project(direction), products, early, tuple(pairs))
+
+
+def _ratios(above: list[float], below: list[float], where: list[bool], like: Tensor) -> Tensor:
+    """Lane by lane, ``(A,)``; zero elsewhere."""
+    each = [a / b if on else 0.0 for a, b, on in zip(above, below, where, strict=True)]
+    return torch.tensor(each, dtype=like.dtype, device=like.device)
+
+
+def _chosen(first: list[bool], one: Tensor, other: Tensor) -> Tensor:
+    """``(A, K, D)``, by lane the one or the other."""
+    if all(first):
+        return one
+    return torch.where(torch.tensor(first, device=one.device)[:, None, None], one, other) if any(first) else other

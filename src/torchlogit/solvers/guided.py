@@ -14,8 +14,9 @@ from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner, Recycled
 from torchlogit.solvers.base import Remembered, State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import Solved, newton_path
-from torchlogit.solvers.lbfgs import LBFGS, hand_over, remembered, two_loop
+from torchlogit.solvers.lbfgs import LBFGS, remembered, two_loop
 from torchlogit.solvers.line_search import search
+from torchlogit.solvers.newton import hand_over
 
 # The share of the gradient that conjugate gradients leave at least: a guide's curvature is another one by so much.
 _TIGHT = 0.05

@@ -13,8 +13,8 @@ from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
 from torchlogit.solvers.base import Remembered, State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import newton_direction
-from torchlogit.solvers.line_search import Step, search
-from torchlogit.solvers.newton import Newton
+from torchlogit.solvers.line_search import search
+from torchlogit.solvers.newton import Newton, hand_over
 from torchlogit.tensors import lane_dot, plus_along
 
 # A step that leaves more than this share of the squared gradient (in P's norm) was slow; two in a row rebuild P.
@@ -168,12 +168,6 @@ class LBFGS:
             )
         direction, slope = downhill(direction, state.gradient)
         return replace(state, direction=direction, excess=-0.5 * slope)
-
-
-def hand_over(last_resort: Newton | LBFGS, objective: Objective, u: Tensor, lanes: Tensor, moved: Step) -> State:
-    """The last resort's state at ``u``, where another solver's last step led."""
-    begun = last_resort.init(objective, u, lanes, moved.evaluation)
-    return replace(begun, step_length=moved.length, trials=moved.trials)
 
 
 def _beyond_newton(sample: Objective, state: LBFGSState) -> LBFGSState:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torchlogit.hessian_factors import HessianInverse
 from torchlogit.objective import Evaluation, Objective
 from torchlogit.preconditioners import InverseCurvature, Preconditioner
-from torchlogit.solvers.base import State, downhill, extended, start_state
+from torchlogit.solvers.base import Solver, State, downhill, extended, start_state
 from torchlogit.solvers.conjugate_gradient import newton_path
-from torchlogit.solvers.line_search import search
+from torchlogit.solvers.line_search import Step, search
 from torchlogit.tensors import lane_dot
 
 # Newton's decrement from the last point's curvature is trusted when it is this far below what is asked for, and the
@@ -47,12 +47,15 @@ class NewtonState(State):
         Products since the curvature was built.
     built : int
         How many times it was.
+    stage : int
+        Which of a chain of such solvers it is from.
     """
 
     path: tuple[Tensor, ...] = ()
     cap: int = 0
     spent: int = 0
     built: int = 1
+    stage: int = 0
 
     def take(self, keep: Tensor) -> NewtonState:
         """The lanes that ``keep`` (A,) bool names."""
@@ -90,24 +93,27 @@ class Newton:
         What a build of the preconditioner costs, in products: it is built anew when as much has been spent on
         products since, then when twice as much has, and so on, and so never costs more than they do. 0 builds at every
         step.
-    last_resort : Preconditioner, optional
-        Takes over for good after a direction on which more products were spent than it costs itself.
+    last_resort : Newton, optional
+        Takes over for good once more products were spent since the last build than its own build costs.
     last_resort_products : float, default=inf
-        What a build of it costs, in products.
+        What that costs, in products.
     guide : Objective, optional
         The same problem over shorter rows, for products that need few digits.
     starting : bool, default=False
         Whether no certificate is asked for: once the gradient is below ``tol``, no products are spent on a direction.
+    stage : int, default=0
+        Which of a chain of such solvers this is.
     """
 
     preconditioner: Preconditioner
     tol: float
     products: int = 200
     patience: float = 0.0
-    last_resort: Preconditioner | None = None
+    last_resort: Newton | None = None
     last_resort_products: float = math.inf
     guide: Objective | None = None
     starting: bool = False
+    stage: int = 0
     name: str = "newton"
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
@@ -115,14 +121,20 @@ class Newton:
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
-        return extended(start, NewtonState, path=model.path, cap=self.products, spent=model.spent, built=model.built)
+        kept = {"cap": self.products, "spent": model.spent, "built": model.built, "stage": self.stage}
+        return extended(start, NewtonState, path=model.path, **kept)
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""
-        assert isinstance(state, NewtonState)
+        if not isinstance(state, NewtonState) or state.stage != self.stage:
+            assert self.last_resort is not None
+            return self.last_resort.step(objective, state)
         excesses = state.excess.tolist()
         moved = search(objective, state, state.path, _FLAT, slope=[-2 * excess for excess in excesses])
         u = objective.project(moved.u)
+        over = state.spent >= min(self.last_resort_products, self.products) or bool(moved.stalled.any())
+        if self.last_resort is not None and over:
+            return hand_over(self.last_resort, objective, u, state.lanes, moved)
         # The path's j-th step took 2 ** j products.
         cap = 2 * 2**moved.detour if moved.detour >= 0 else 2 * state.cap
         cap = min(max(cap, _LEAST_PRODUCTS), self.products)
@@ -146,6 +158,7 @@ class Newton:
             cap=cap,
             spent=model.spent,
             built=model.built,
+            stage=self.stage,
         )
 
     def _due(self, last: NewtonState) -> float:
@@ -176,11 +189,8 @@ class Newton:
             direction, slope = downhill(-objective.project(last.curvature.solve(gradient)), gradient)
             return _Model(direction, slope, last.curvature, spent=last.spent, built=last.built)
         spent, built = 0, 1 if last is None else last.built + 1
-        hopeless = min(self.last_resort_products, self.products)
         curvature: InverseCurvature
-        if last is not None and self.last_resort and (last.curvature.exact or last.spent >= hopeless):
-            curvature = self.last_resort.build(objective, u, lanes)
-        elif last is not None and not fresh and (last.spent < self._due(last) or close):
+        if last is not None and not fresh and (last.spent < self._due(last) or close):
             curvature, spent, built = last.curvature, last.spent, last.built
         else:
             curvature = self.preconditioner.build(objective, u, lanes)
@@ -197,6 +207,12 @@ class Newton:
         rows = objective if self.guide is None else self.guide
         solved = newton_path(rows, u, lanes, gradient, curvature.solve, tolerance, limit, least)
         return _Model(*downhill(solved.direction, gradient), curvature, solved.path, spent + solved.products, built)
+
+
+def hand_over(last_resort: Solver, objective: Objective, u: Tensor, lanes: Tensor, moved: Step) -> State:
+    """The last resort's state at ``u``, where another solver's last step led."""
+    begun = last_resort.init(objective, u, lanes, moved.evaluation)
+    return replace(begun, step_length=moved.length, trials=moved.trials)
 
 
 def _along_hidden(curvature: InverseCurvature, gradient: Tensor, direction: Tensor) -> Tensor:

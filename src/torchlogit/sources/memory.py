@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from torchlogit.problem import Block
+from torchlogit.problem import Block, even_block_rows
 from torchlogit.sampling import sampled_rows
 from torchlogit.threads import SWEEP_PRODUCTS
 
@@ -21,11 +21,6 @@ _BLOCK_ELEMENTS, _ONLY_ELEMENTS = 800_000, 1_200_000
 # On a device a call costs more than the sums of few rows: 30,000,000 x 20 are 458 blocks of 65,536.
 _DEVICE_BLOCK_ELEMENTS = 32_000_000
 _MOST_ROWS, _MOST_DEVICE_ROWS = 65_536, 262_144
-
-
-def even_block_rows(rows: int, most: int) -> int:
-    """Of so many rows, those of a block: an even number of blocks, all alike, for two threads or four."""
-    return -(-rows // (2 * -(-rows // (2 * most))))
 
 
 class MemorySource:
@@ -85,6 +80,11 @@ class MemorySource:
     def widths(self) -> tuple[int, int, int]:
         """Number of dense, sparse and coded columns."""
         return self.parts[0].widths
+
+    @property
+    def is_one_block(self) -> bool:
+        """Whether all rows are one block, wherever they live."""
+        return len(self._present) == 1 and self.rows <= self.block_rows
 
     def _block_rows(self) -> int:
         """Rows of a block at most."""
