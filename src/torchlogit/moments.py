@@ -121,8 +121,8 @@ class _Spread:
     """Mean and variance ``(L, p)`` in units of ``d``, of the stored values and of the whole column."""
 
     stored_mean: Tensor
-    stored_variance: Tensor
     square: Tensor  # mean square of the stored distances: how far they are from the anchor
+    share: Tensor | float  # of the weight that the stored values have
     mean: Tensor
     variance: Tensor
 
@@ -196,7 +196,8 @@ def _badly_anchored(sums: _Sums, spread: _Spread) -> tuple[Tensor, Tensor] | Non
 
     None where there are neither.
     """
-    far = spread.stored_variance < 1e-6 * spread.square
+    # Where few rows store a column, the absent zeros are most of its spread, whatever the others have among them.
+    far = spread.variance < 1e-6 * spread.square * spread.share
     least, most = (float(end) for end in sums.largest.aminmax()) if sums.largest.numel() else (1.0, 1.0)
     if least >= 1e-150 and most <= 1e150 and not bool(far.any()):
         return None
@@ -293,11 +294,11 @@ def _spread(sums: _Sums, anchor: Tensor) -> _Spread:
     inner = torch.where(inner <= 16 * _EPS * square, 0.0, inner)
     largest = torch.finfo(torch.float64).max
     if dense:
-        return _Spread(stored_mean, inner, square, stored_mean + anchor, torch.nan_to_num(inner, posinf=largest))
+        return _Spread(stored_mean, square, 1.0, stored_mean + anchor, torch.nan_to_num(inner, posinf=largest))
     share = held / weight
     between = share * torch.clamp(1 - share, min=0) * (stored_mean + anchor).square()
     variance = torch.nan_to_num(share * inner + between, posinf=largest)
-    return _Spread(stored_mean, inner, square, share * (stored_mean + anchor), variance)
+    return _Spread(stored_mean, square, share, share * (stored_mean + anchor), variance)
 
 
 def _sweep(source: Source, lanes: int, anchor: Tensor, unit: Tensor | None, compiled: bool) -> _Sums:
@@ -327,7 +328,7 @@ def _own_sums(source: Source, lanes: int, anchor: Tensor, unit: Tensor | None, c
 
     blocks = source.blocks(_rows_at_once(source) if compiled else None)
     # Compiled loops have threads of their own.
-    threads = 1 if compiled else sweepers(source, float(source.rows) * source.features)
+    threads = 1 if compiled else sweepers(source, 1)
     add_in_order(sums, blocks, add, threads)
     return _no_sums(lanes, anchor) if total is None else total
 

@@ -275,8 +275,7 @@ class Objective:
             self.journal.add(total)
 
         if not known.whole:
-            products = float(self.source.rows) * self.source.features * self.outputs * self.lanes
-            threads = 1 if rows else sweepers(self.source, products)
+            threads = 1 if rows else sweepers(self.source, self.outputs * self.lanes)
             add_in_order(function, _blocks_from(self.source, rows, known.blocks), add, threads)
             self.journal.close()
         assert total is not None
@@ -537,7 +536,7 @@ class Objective:
 
             return function(written, eta, target, share)
 
-        threads = sweepers(self.source, float(self.source.rows) * self.width * self.outputs)
+        threads = sweepers(self.source, self.outputs)
         add_in_order(curved, blocks, add, threads)
         self.count_pass()
 

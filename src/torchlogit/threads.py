@@ -285,16 +285,21 @@ def standing_helpers() -> AbstractContextManager[None]:
     return _helpers
 
 
-def sweepers(source: Source, products: float) -> int:
+def sweep_products(source: Source, outputs: int) -> float:
+    """Numbers that a sweep multiplies and adds, roughly: those that are stored, for each output."""
+    return source.nbytes / source.dtype.itemsize * outputs
+
+
+def sweepers(source: Source, outputs: int) -> int:
     """How many threads of Python may share the blocks of a sweep.
 
     Parameters
     ----------
     source : Source
-    products : float
-        Numbers that the sweep multiplies and adds: rows times columns times outputs.
+    outputs : int
+        That its rows are evaluated for, of all lanes.
     """
-    if not source.resident or source.device.type != "cpu" or products < SWEEP_PRODUCTS:
+    if not source.resident or source.device.type != "cpu" or sweep_products(source, outputs) < SWEEP_PRODUCTS:
         return 1
     return workers()
 

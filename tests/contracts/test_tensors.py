@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchlogit.tensors import lane_dot, lane_largest, plus_along
+from torchlogit.tensors import lane_dot, lane_largest, one_number, plus_along
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -32,3 +32,6 @@ def test_moves_along_a_direction(rng, lanes):
     torch.testing.assert_close(moved, before + length[:, None, None] * direction, rtol=1e-15, atol=1e-15)
     assert plus_along(point, length, direction, into=point) is point
     assert torch.equal(point, moved)
+    every = one_number(length)
+    assert isinstance(every, float) == (lanes == 1)
+    torch.testing.assert_close(plus_along(before, every, direction), moved, rtol=1e-15, atol=1e-15)

@@ -236,3 +236,15 @@ def test_the_largest_value_of_narrow_rows(rows, columns):
     assert torch.equal(moments_module._largest(values), values.abs().amax(0))
     values[rows // 2, columns // 2] = torch.nan
     assert moments_module._largest(values).isnan().nonzero().tolist() == [[columns // 2]]
+
+
+def test_words_that_few_rows_have_are_read_once(monkeypatch):
+    """Equal values of a rare column have no spread of their own; the absent ones are far from them."""
+    values = np.where(np.random.default_rng(5).random((400, 30)) < 0.05, 0.3, 0.0)
+    reads = []
+    sweep = moments_module._sweep
+    monkeypatch.setattr(moments_module, "_sweep", lambda *asked: (reads.append(1), sweep(*asked))[1])
+    found = column_moments(MemorySource(Block(torch.zeros(400, dtype=torch.int64), sparse=sparse_rows(values))))
+    assert len(reads) == 1
+    np.testing.assert_allclose(found.mean[0], values.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(found.deviation[0], values.std(0), rtol=1e-13)

@@ -26,6 +26,7 @@ class SparsePart:
         if rows.values.device.type == "cpu":
             parts = (values.numpy(), rows.indices.numpy(), rows.indptr.numpy())
             self.matrix = scipy.sparse.csr_array(parts, shape=self.shape, copy=False)
+            self._turned = self.matrix.T  # over the same memory
         else:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -41,7 +42,7 @@ class SparsePart:
         """``part.T @ matrix``."""
         if isinstance(self.matrix, Tensor):
             return self.matrix.t() @ matrix
-        return torch.from_numpy(self.matrix.T @ matrix.numpy())
+        return torch.from_numpy(self._turned @ matrix.numpy())
 
     def squared_transposed_times(self, matrix: Tensor) -> Tensor:
         """``(part * part).T @ matrix``; duplicate entries of a row are added up before they are squared."""

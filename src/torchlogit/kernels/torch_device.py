@@ -88,6 +88,7 @@ class TorchKernel:
         self._room = threading.local()
         # Of the last block, for problems that have no other.
         self._last_dense: tuple[Block, Tensor] | None = None
+        self._last_sparse: tuple[Block, list[SparsePart]] | None = None
         self._last_written: tuple[Block, Tensor] | None = None
         self._last_target: tuple[Tensor, Tensor] | None = None
         self._last_eta: tuple[Block, Tensor, Tensor] | None = None
@@ -170,6 +171,11 @@ class TorchKernel:
         return room[:rows]
 
     def _sparse(self, block: Block) -> list[SparsePart]:
+        if block.sparse is None and block.codes is None:
+            return []
+        last = self._last_sparse  # once: another thread may replace it
+        if last is not None and last[0] is block:
+            return last[1]
         parts = []
         column = block.widths[0]
         if block.sparse is not None:
@@ -186,6 +192,7 @@ class TorchKernel:
             parts.append(SparsePart(rows, self.dtype))
         if block.codes is not None:
             parts.append(SparsePart(coded_ones(block.codes, self.dtype), self.dtype))
+        self._last_sparse = block, parts
         return parts
 
     def _is_framed(self, start: int, stop: int) -> bool:
@@ -419,6 +426,8 @@ class TorchKernel:
         if not prepared or any(block.widths[1:]):  # written out, sparse columns are many times as large
             return [_Written(piece) for piece in pieces]
         design, eta = self._design_and_eta(block, theta, lanes)
+        if len(pieces) == 1:
+            return [_Written(block, design, eta)]
         parts = zip(pieces, torch.split(design, pieces[0].rows), torch.split(eta, pieces[0].rows), strict=True)
         return [_Written(*part) for part in parts]
 

@@ -142,10 +142,10 @@ def newton_path(
     return Solved(objective.project(direction), products, early, tuple(pairs))
 
 
-def _ratios(above: list[float], below: list[float], where: list[bool], like: Tensor) -> Tensor:
-    """Lane by lane, ``(A,)``; zero elsewhere."""
+def _ratios(above: list[float], below: list[float], where: list[bool], like: Tensor) -> Tensor | float:
+    """Lane by lane, zero elsewhere: ``(A,)``, or a number where there is one lane."""
     each = [a / b if on else 0.0 for a, b, on in zip(above, below, where, strict=True)]
-    return torch.tensor(each, dtype=like.dtype, device=like.device)
+    return each[0] if len(each) == 1 else torch.tensor(each, dtype=like.dtype, device=like.device)
 
 
 def _chosen(first: list[bool], one: Tensor, other: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchlogit.problem import Block, even_block_rows
 from torchlogit.sampling import sampled_rows
-from torchlogit.threads import SWEEP_PRODUCTS
+from torchlogit.threads import SWEEP_PRODUCTS, sweep_products
 
 # A block's sums are as long as all columns: a sparse block that stored fewer entries would spend its time adding them.
 _ENTRIES_PER_COLUMN = 16
@@ -93,14 +93,9 @@ class MemorySource:
         elements, width, most = _BLOCK_ELEMENTS, stored + 2 * self.outputs, _MOST_ROWS
         if self.device.type != "cpu":
             elements, width, most = _DEVICE_BLOCK_ELEMENTS, max(stored, 2 * self.outputs), _MOST_DEVICE_ROWS
-        elif self.rows <= min(_ONLY_ELEMENTS // width, most) and self._products < SWEEP_PRODUCTS:
+        elif self.rows <= min(_ONLY_ELEMENTS // width, most) and sweep_products(self, self.outputs) < SWEEP_PRODUCTS:
             return self.rows
         return min(max(elements, _ENTRIES_PER_COLUMN * self.features, 64 * width) // width, most)
-
-    @property
-    def _products(self) -> int:
-        """Numbers that a sweep multiplies and adds."""
-        return self.rows * self.features * self.outputs
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in order, in equal blocks of at most ``rows``."""
