@@ -68,17 +68,17 @@ def unscaled(scale: float) -> tuple[Any, Any]:
     return X, y
 
 
-def tfidf(scale: float) -> tuple[Any, Any]:
+def tfidf(most: int, vocabulary: int, words: float, scale: float) -> tuple[Any, Any]:
     """Documents as TfidfVectorizer leaves them: log counts times log rarity, rows of length one.
 
-    72 words in each on average, from a vocabulary whose popularity follows Zipf's law.
+    So many words in each on average, from a vocabulary whose popularity follows Zipf's law.
     """
     import numpy as np
     import scipy.sparse
 
-    rows, columns = sized(200_000, scale, 300), sized(50_000, math.sqrt(scale), 500)
+    rows, columns = sized(most, scale, 300), sized(vocabulary, math.sqrt(scale), 500)
     random = np.random.default_rng(1)
-    chance = filling(columns, 72.0)
+    chance = filling(columns, words)
     frequent = int((chance > 0.05).sum())
     held = [np.flatnonzero(random.random(rows) < chance[j]) for j in range(frequent)]
     keys = [j * rows + i for j, i in enumerate(held)]
@@ -123,11 +123,29 @@ def words(rows: int, columns: int, density: float, scale: float) -> tuple[Any, A
     return X, labels(X @ random.standard_normal(columns), random)
 
 
-def embeddings(scale: float) -> tuple[Any, Any]:
+def clicks(most: int, scale: float) -> tuple[Any, Any]:
+    """Ten fields of two to 20,000 values each, one column a value, whose popularity follows Zipf's law."""
+    import numpy as np
+    import scipy.sparse
+
+    rows, sizes = sized(most, scale, 300), np.array([24, 7, 1_000, 5_000, 20_000, 300, 50, 2, 2, 10_000])
+    random = np.random.default_rng(8)
+    score, columns = np.full(rows, -2.0), []
+    for size, first in zip(sizes, np.cumsum(sizes) - sizes, strict=True):
+        popular = 1 / np.arange(2, size + 2)
+        value = random.choice(size, rows, p=popular / popular.sum())
+        score += 0.4 * random.standard_normal(size)[value]
+        columns.append(first + value)
+    indptr = np.arange(0, 10 * rows + 1, 10, dtype=np.int32)
+    parts = (np.ones(10 * rows), np.stack(columns, 1).ravel().astype(np.int32), indptr)
+    return scipy.sparse.csr_array(parts, shape=(rows, int(sizes.sum()))), labels(score, random)
+
+
+def embeddings(most: int, width: int, classes: int, dtype: str, scale: float) -> tuple[Any, Any]:
     """As a network's last layer: a spectrum that decays as 1/i, classes that overlap, rows of length one."""
     import numpy as np
 
-    rows, columns, classes = sized(20_000, math.sqrt(scale), 300), sized(512, math.sqrt(scale), 16), 100
+    rows, columns = sized(most, math.sqrt(scale), 300), sized(width, math.sqrt(scale), 16)
     classes = sized(classes, math.sqrt(scale), 5)
     random = np.random.default_rng(3)
     rotation = np.linalg.qr(random.standard_normal((columns, columns)))[0]
@@ -136,7 +154,7 @@ def embeddings(scale: float) -> tuple[Any, Any]:
     X = (random.standard_normal((classes, columns))[y] + random.standard_normal((rows, columns))) * spectrum
     X = X @ rotation
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    return np.ascontiguousarray(X), np.unique(y, return_inverse=True)[1]
+    return np.ascontiguousarray(X, dtype), np.unique(y, return_inverse=True)[1]
 
 
 def genes(scale: float) -> tuple[Any, Any]:
@@ -200,6 +218,7 @@ def digits(scale: float) -> tuple[Any, Any]:
 
 MILLION = partial(dense, 1_000_000, 100, "float64")
 SMALL = partial(dense, 200_000, 50, "float64")
+DOCUMENTS = partial(tfidf, 200_000, 50_000, 72.0)
 
 WORKLOADS: dict[str, Workload] = {
     "dense-1m": Workload("dense", MILLION),
@@ -207,11 +226,14 @@ WORKLOADS: dict[str, Workload] = {
     "dense-5m": Workload("dense", partial(dense, 5_000_000, 20, "float64")),
     "dense-2000": Workload("dense", partial(dense, 20_000, 2_000, "float64", widely=True)),
     "dense-1000": Workload("dense", partial(dense, 60_000, 1_000, "float64", widely=True)),
-    "tfidf": Workload("tf-idf, rows of length one", tfidf),
+    "tfidf": Workload("tf-idf, rows of length one", DOCUMENTS),
+    "texts": Workload("tf-idf of short texts", partial(tfidf, 5_000, 10_000, 15.0)),
+    "clicks": Workload("one-hot columns of clicks", partial(clicks, 100_000)),
     "genes": Workload("fewer rows than columns", genes),
     "unscaled": Workload("unscaled, spreads 1e-3 to 1e5, far from centred", unscaled),
     "mnist": Workload("MNIST / 255", mnist, needs=SHARED / "mnist_t10k-images-idx3-ubyte.gz"),
-    "embeddings": Workload("embeddings", embeddings),
+    "embeddings": Workload("embeddings", partial(embeddings, 20_000, 512, 100, "float64")),
+    "probe": Workload("few embeddings, float32", partial(embeddings, 2_000, 384, 10, "float32")),
     "two-classes": Workload("two classes, few independent columns", partial(overlapping_classes, 10_000, 2, 2, 7)),
     "three-classes": Workload("200,000 x 50, three classes", partial(overlapping_classes, 200_000, 3, 2, 6)),
     "ten-classes": Workload("ten classes, few independent columns", partial(overlapping_classes, 10_000, 10, 3, 5)),
@@ -226,7 +248,7 @@ WORKLOADS: dict[str, Workload] = {
     "dense-l1": Workload("dense, L1, no intercept", SMALL, {"C": 3e-4, "l1": True, "intercept": False}),
     "predict-row": Workload("probabilities of one row, dense", SMALL, {"predict": "row"}),
     "predict-1m": Workload("probabilities, dense", MILLION, {"predict": "all"}),
-    "predict-tfidf": Workload("probabilities, tf-idf", tfidf, {"predict": "all"}),
+    "predict-tfidf": Workload("probabilities, tf-idf", DOCUMENTS, {"predict": "all"}),
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchlogit import row_space
 from torchlogit.block_diagonal import BlockDiagonal
 from torchlogit.class_curvature import ClassCholesky, product_operations
+from torchlogit.description import Plan, describe_objective
 from torchlogit.guide import Guide, guide_for, short_guide_for, takes_guide
 from torchlogit.hessian_factors import HessianCholesky, PassingHessian, RoundedHessian
 from torchlogit.kernels import Kernel
@@ -19,7 +20,6 @@ from torchlogit.kernels.numba_cpu import DENSE_OUTPUTS
 from torchlogit.kernels.triton_cuda import device_kernel
 from torchlogit.losses import Loss
 from torchlogit.objective import Objective
-from torchlogit.penalties import ElasticNet
 from torchlogit.preconditioners import CentredDiagonal, GramEigenbasis, HandedOn
 from torchlogit.problem import FitOptions
 from torchlogit.row_space import RowCholesky
@@ -78,46 +78,14 @@ _HESSIAN_PRODUCTS = 0.01
 # taken as many; and products for which that is kept. (Embeddings of 384 columns, 500 to 2,000 rows, two to ten classes:
 # 0.4 to 0.8 of the time; independent columns 0.7, pixels 0.65 to 0.8; neighbours that correlate by 0.95 0.96 to 1.3.)
 _WORTH_TRYING, _DIAGONAL_PRODUCTS = 4.0, 4.0
+# The same where columns are too many for a matrix: their diagonal takes longer; and numbers stored up to which two
+# classes have products too. (Time in place of L-BFGS around the diagonal, two classes: 5,574 x 8,713 texts 0.7,
+# 20,000 x 1,000,000 0.45, one-hot columns of clicks 0.4 to 0.6, words 1.0 to 1.2; four to twenty 0.35 to 1.0.)
+_SPARSE_PRODUCTS, _FEW_STORED = 8.0, 3e5
 _PRODUCTS_FIRST = "products cost little beside a matrix, which is built once they turn out to be many"
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was chosen, and why. The repr also says what is minimised.
-
-    Attributes
-    ----------
-    solver, preconditioner, kernel, device : str
-    warm_rows : int
-        Rows whose optimum the fit starts from, a subsample, or all in few digits or columns; 0 for a start from zero.
-    reason : str
-    objective : str
-        What is minimised, with its numbers.
-    kernel_reason : str
-        Why this kernel.
-    """
-
-    solver: str
-    preconditioner: str
-    kernel: str
-    device: str
-    warm_rows: int
-    reason: str
-    objective: str
-    kernel_reason: str = ""
-
-    def __repr__(self) -> str:
-        """One fact a line."""
-        start = f"the optimum of {self.warm_rows:,} sampled, rounded or rotated rows" if self.warm_rows else "zero"
-        because = f": {self.kernel_reason}" if self.kernel_reason else ""
-        return (
-            f"Plan\n  minimise        {self.objective}\n  solver          {self.solver}, {self.preconditioner}\n"
-            f"  because         {self.reason}\n  start           {start}\n"
-            f"  kernel          {self.kernel} on {self.device}{because}"
-        )
 
 
 @dataclass(frozen=True)
@@ -143,28 +111,6 @@ class WarmStart:
     below: WarmStart | None = None  # where it starts itself
     hand_on: HandedOn | None = None
     lift: Callable[[Tensor], Tensor] | None = None
-
-
-def describe_objective(objective: Objective, lane: int = 0) -> str:
-    """What is minimised, in a line."""
-    weight = float(objective.moments.weight[lane])
-    loss = "log loss" if objective.kernel.loss.classes == 2 else f"log loss of {objective.kernel.loss.classes} classes"
-    text = f"mean {loss} over {objective.source.rows:,} rows (total weight {weight:,.10g})"
-    if objective.prior is not None:
-        prior = objective.prior
-        text += f" and the curvature of {prior.rows:,} earlier ones (total weight {prior.weight:,.10g})"
-    return text + _describe_penalty(objective.penalties[lane])
-
-
-def _describe_penalty(penalty: ElasticNet) -> str:
-    if penalty.is_none:
-        return ", without a penalty"
-    parts = []
-    if penalty.l1:
-        parts.append(f"{penalty.l1:.6g} * |w|_1")
-    if penalty.l2:
-        parts.append(f"{penalty.l2:.6g} / 2 * |w|^2")
-    return " + " + " + ".join(parts)
 
 
 def kernel_for(source: Source, loss: Loss, lanes: int = 1) -> tuple[str, str]:
@@ -230,7 +176,9 @@ def choose(
                                                                that costs no more than ten products
     p < 4,000                   otherwise, many classes        Newton-CG, Cholesky of each class's Hessian; where those
                                                                cost too much, in the Gram eigenbasis
-    S > 4,000                   otherwise                      L-BFGS around the Hessian's diagonal
+    S > 4,000                   otherwise, two classes         L-BFGS around the Hessian's diagonal; Newton-CG around
+                                                               it should that be slow, or where few numbers are stored
+    S > 4,000                   otherwise, many classes        Newton-CG around the Hessian's diagonal
     ==========================  =============================  ==================================================
 
     Where a matrix that is built at every step costs some products or more (the whole Hessian from 206 columns of two
@@ -485,7 +433,20 @@ def _with_products(objective: Objective, tol: float, sample: Source | None) -> t
         return blocks, (
             f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
         )
-    return LBFGS(_diagonal(objective), tol), "too many columns for a matrix of their products"
+    return _many_columns(objective, tol), "too many columns for a matrix of their products"
+
+
+def _many_columns(objective: Objective, tol: float) -> LBFGS | Newton:
+    """Around the diagonal: conjugate gradients, whose few vectors cost less than a memory's; or, for two classes,
+    gradients alone, of which easy problems need fewer, and products once they turn out to be slow.
+    """
+    if objective.unpenalised:
+        return LBFGS(_diagonal(objective), tol)
+    products = Newton(CentredDiagonal(), tol, patience=_SPARSE_PRODUCTS)
+    stored = objective.source.nbytes / objective.source.dtype.itemsize
+    if objective.outputs > 1 or stored < _FEW_STORED:
+        return products
+    return LBFGS(_diagonal(objective), tol, last_resort=products)
 
 
 def _last_resort(objective: Objective, tol: float) -> Newton:

@@ -1,14 +1,16 @@
-"""Few rows of many columns: products around the diagonal first, a matrix only where they turn out to be many."""
+"""Products around the diagonal: before a matrix, until they turn out to be many, and where there can be none."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from contracts.problems import objective_from
-from torchlogit import LogisticRegression
+from torchlogit import LogisticRegression, plan
 from torchlogit.plan import choose
 from torchlogit.problem import FitOptions
+from torchlogit.solvers.lbfgs import LBFGSState
 from torchlogit.solvers.newton import NewtonState
 from truth.newton_reference import optimum
 
@@ -88,3 +90,46 @@ def test_without_a_penalty_nothing_is_tried(rng):
     X, y = rng.normal(size=(1500, 220)), rng.integers(0, 2, 1500)
     model = LogisticRegression(C=np.inf).fit(X, y)
     assert model.plan_.preconditioner == "Cholesky factor of the Hessian"
+
+
+def one_hot(rng, rows, sizes, classes):
+    """Fields of so many values each, a column a value, in sparse rows."""
+    first, fields = np.cumsum(sizes) - sizes, [rng.zipf(1.5, rows) % size for size in sizes]
+    columns = np.stack([start + field for start, field in zip(first, fields, strict=True)], 1)
+    ends = np.arange(0, columns.size + 1, len(sizes))
+    X = scipy.sparse.csr_array((np.ones(columns.size), columns.ravel(), ends), shape=(rows, sum(sizes)))
+    return X, (X @ rng.normal(size=(X.shape[1], classes)) + rng.gumbel(size=(rows, classes))).argmax(1)
+
+
+@SEVERAL
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_too_many_columns_for_a_matrix(rng, monkeypatch, classes, few, weighted):
+    """Products at once for many classes and for few numbers, else gradients until two steps are slow."""
+    monkeypatch.setattr(plan, "_LARGEST_MATRIX", 60)
+    monkeypatch.setattr(plan, "_FEW_STORED", np.inf if few else 0.0)
+    X, y = one_hot(rng, 500, [3, 90, 40, 12], classes)
+    weight = rng.integers(1, 4, len(y)).astype(float) if weighted else None
+    model = LogisticRegression(C=30.0, tol=1e-8).fit(X, y, weight)
+    assert model.plan_.solver == ("lbfgs" if classes == 2 and not few else "newton")
+    assert model.plan_.preconditioner == "diagonal of the Hessian"
+    assert model.converged_
+    total = len(y) if weight is None else weight.sum()
+    best = optimum(X.toarray(), y, 1 / (30 * total), weight=weight)
+    assert model.objective_ == pytest.approx(best.objective, rel=1e-12)
+
+
+def test_gradients_that_are_slow_give_way_to_products(rng, monkeypatch):
+    monkeypatch.setattr(plan, "_LARGEST_MATRIX", 60)
+    monkeypatch.setattr(plan, "_FEW_STORED", 0.0)
+    X, y = one_hot(rng, 500, [3, 90, 40, 12], 2)
+    objective = objective_from(X.toarray(), y, 1e-5)
+    solver = choose(objective, FitOptions(tol=1e-8), "torch", False).solver
+    state = solver.init(objective, objective.zeros(), objective.all_lanes())
+    kinds = [type(state)]
+    while float(state.kkt) > 1e-8 and len(kinds) < 80:
+        state = solver.step(objective, state)
+        kinds.append(type(state))
+    assert float(state.kkt) <= 1e-8
+    assert kinds[0] is LBFGSState
+    assert kinds[-1] is NewtonState
