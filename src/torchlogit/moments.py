@@ -71,7 +71,7 @@ class Moments:
         are copied once.
         """
         frame = self.frame(fit_intercept)
-        alone = isinstance(source, MemorySource) and source.is_one_block
+        alone = isinstance(source, MemorySource) and source.is_one_block and source.device.type == "cpu"
         if source.nbytes <= _FEW_BYTES or alone or not self.near_zero(fit_intercept):
             return frame
         return Frame(torch.zeros_like(frame.shift), torch.ones_like(frame.scale))

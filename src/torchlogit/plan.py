@@ -440,7 +440,7 @@ def _many_columns(objective: Objective, tol: float) -> LBFGS | Newton:
     """Around the diagonal: conjugate gradients, whose few vectors cost less than a memory's; or, for two classes,
     gradients alone, of which easy problems need fewer, and products once they turn out to be slow.
     """
-    if objective.unpenalised:
+    if objective.unpenalised or objective.source.device.type != "cpu":  # a device writes sparse rows out for a diagonal
         return LBFGS(_diagonal(objective), tol)
     products = Newton(CentredDiagonal(), tol, patience=_SPARSE_PRODUCTS)
     stored = objective.source.nbytes / objective.source.dtype.itemsize
@@ -504,7 +504,8 @@ def _after_products(objective: Objective, solver: Newton, cost: float) -> Newton
     not worth the attempt.
     """
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
-    little = rows * float(width) * outputs < _WORTH_LOOPS and objective.source.resident
+    here = objective.source.resident and objective.source.device.type == "cpu"
+    little = here and rows * float(width) * outputs < _WORTH_LOOPS
     alone = objective.only_block is not None and objective.prior is None and not objective.unpenalised
     if not (little and alone and cost >= _WORTH_TRYING):
         return None
