@@ -82,6 +82,9 @@ _WORTH_TRYING, _DIAGONAL_PRODUCTS = 4.0, 4.0
 # classes have products too. (Time in place of L-BFGS around the diagonal, two classes: 5,574 x 8,713 texts 0.7,
 # 20,000 x 1,000,000 0.45, one-hot columns of clicks 0.4 to 0.6, words 1.0 to 1.2; four to twenty 0.35 to 1.0.)
 _SPARSE_PRODUCTS, _FEW_STORED = 8.0, 3e5
+# Slow steps in a row of L-BFGS around the diagonal of so many columns, after which products take over: two are no sign
+# yet (40,000 x 30,000 words: 1.1 times the time without products, not 1.4).
+_SLOW_STEPS = 3
 _PRODUCTS_FIRST = "products cost little beside a matrix, which is built once they turn out to be many"
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
@@ -446,7 +449,7 @@ def _many_columns(objective: Objective, tol: float) -> LBFGS | Newton:
     stored = objective.source.nbytes / objective.source.dtype.itemsize
     if objective.outputs > 1 or stored < _FEW_STORED:
         return products
-    return LBFGS(_diagonal(objective), tol, last_resort=products)
+    return LBFGS(_diagonal(objective), tol, patience=_SLOW_STEPS, last_resort=products)
 
 
 def _last_resort(objective: Objective, tol: float) -> Newton:

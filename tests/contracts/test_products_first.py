@@ -105,7 +105,7 @@ def one_hot(rng, rows, sizes, classes):
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_too_many_columns_for_a_matrix(rng, monkeypatch, classes, few, weighted):
-    """Products at once for many classes and for few numbers, else gradients until two steps are slow."""
+    """Products at once for many classes and for few numbers, else gradients until they are slow."""
     monkeypatch.setattr(plan, "_LARGEST_MATRIX", 60)
     monkeypatch.setattr(plan, "_FEW_STORED", np.inf if few else 0.0)
     X, y = one_hot(rng, 500, [3, 90, 40, 12], classes)
