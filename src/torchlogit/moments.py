@@ -12,7 +12,7 @@ from torchlogit.kernels import numba_cpu, triton_cuda
 from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.problem import Block, Frame, SparseRows
 from torchlogit.sources import MemorySource, Shard, Source, communicator_of
-from torchlogit.tensors import joined
+from torchlogit.tensors import joined, largest_along
 from torchlogit.threads import add_in_order, sweepers
 
 _EPS = torch.finfo(torch.float64).eps
@@ -463,13 +463,8 @@ def _largest(values: Tensor) -> Tensor:
     rows, width = values.shape
     side = max(1, min(rows, _FOLDED_COLUMNS // max(width, 1)))
     whole = rows // side * side
-    largest = _farthest(values[:whole].view(whole // side, side * width)).view(side, width).amax(0)
-    return largest if whole == rows else torch.maximum(largest, _farthest(values[whole:]))
-
-
-def _farthest(values: Tensor) -> Tensor:
-    """From zero, of each column."""
-    return torch.maximum(values.amax(0), values.amin(0).neg_())
+    largest = largest_along(values[:whole].view(whole // side, side * width), 0).view(side, width).amax(0)
+    return largest if whole == rows else torch.maximum(largest, largest_along(values[whole:], 0))
 
 
 def _sparse_sums(rows: SparseRows, weights: _Weights, anchor: Tensor, unit: Tensor | None) -> _Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -85,7 +85,6 @@ _SPARSE_PRODUCTS, _FEW_STORED = 8.0, 3e5
 # Slow steps in a row of L-BFGS around the diagonal of so many columns, after which products take over: two are no sign
 # yet (40,000 x 30,000 words: 1.1 times the time without products, not 1.4).
 _SLOW_STEPS = 3
-_PRODUCTS_FIRST = "products cost little beside a matrix, which is built once they turn out to be many"
 # Products of a guide that a whole Hessian costs, for each column (20,000 x 2,000, bfloat16: 0.25 s; a product 2.5 ms),
 # and those that it may always take.
 _GUIDE_PRODUCTS, _LEAST_GUIDE_PRODUCTS = 0.05, 40
@@ -326,10 +325,7 @@ def _sample(objective: Objective, seed: int) -> Source | None:
     if objective.prior is not None or 2 * _least_rows(objective) > rows:  # small problems count no labels
         return None
     wanted = _wanted_rows(objective)
-    # A problem whose whole Hessian is built anyway takes a subsample for nothing but a start.
-    exact = objective.outputs == 1 and rows * float(size) ** 2 <= _EXACT_OPERATIONS
-    useful = rows >= _WARM_RATIO * wanted or not (exact or not _wants_sample(objective))
-    if 2 * wanted > rows or not useful:
+    if 2 * wanted > rows or (rows < _WARM_RATIO * wanted and not _wants_sample(objective)):
         return None
     return objective.source.subsample(wanted / objective.effort.total_rows, seed, _sampled_dtype(objective))
 
@@ -337,8 +333,8 @@ def _sample(objective: Objective, seed: int) -> Source | None:
 def _wants_sample(objective: Objective) -> bool:
     """Whether a subsample is wanted for its curvature, which need not be a start."""
     size, blocks = objective.outputs * objective.width, ClassCholesky(objective.source)
-    if size <= _LARGEST_MATRIX:
-        return True
+    if size <= _LARGEST_MATRIX:  # of two classes the whole Hessian may be built anyway
+        return objective.outputs > 1 or objective.source.rows * float(size) ** 2 > _EXACT_OPERATIONS
     return objective.width <= _LARGEST_MATRIX and not (blocks.fits(objective) and blocks.affords_reading(objective))
 
 
@@ -387,15 +383,13 @@ def _solver(objective: Objective, tol: float, sample: Source | None) -> tuple[LB
     if outputs == 1 and size <= _LARGEST_MATRIX:
         if whole <= (_EXACT_OPERATIONS if sample is not None else _EXACT_OPERATIONS_ALONE):
             reason = f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
-            exact = Newton(HessianCholesky(), tol)
-            first = _after_products(objective, exact, _products(objective, objective.source))
-            return first or exact, _PRODUCTS_FIRST if first else reason
+            return _after_products(objective, Newton(HessianCholesky(), tol), reason)
         last_resort = _last_resort(objective, tol) if whole <= _LAST_OPERATIONS else None
         if sample is not None:
             return LBFGS(HessianCholesky(sample), tol, last_resort=last_resort), (
                 "the Hessian fits, a subsample's is enough"
             )
-        once = LBFGS(HessianCholesky(rounded=True, coarse=True), tol, last_resort=last_resort, stage=1)
+        once = LBFGS(HessianCholesky(rounded=True, coarse=True), tol, last_resort=last_resort)
         return LBFGS(_diagonal(objective), tol, last_resort=once), (
             "the Hessian fits, and is built once its diagonal turns out not to be enough"
         )
@@ -417,25 +411,18 @@ def _with_products(objective: Objective, tol: float, sample: Source | None) -> t
     size = outputs * width
     whole = rows * float(size) ** 2
     if size <= _LARGEST_MATRIX and whole <= _ALTERNATIVE_OPERATIONS:
-        small, cost = _small(objective, tol)
-        first = _after_products(objective, small, cost)
-        if first:
-            return first, _PRODUCTS_FIRST
-        if isinstance(small.preconditioner, HessianCholesky):
-            return small, f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
-        return small, "the Hessians of single classes guide products at a fraction of the whole one's cost"
+        small = _small(objective, tol)
+        reason = f"the whole Hessian ({size:,} x {size:,}) costs less than the steps it saves"
+        if not isinstance(small.preconditioner, HessianCholesky):
+            reason = "the Hessians of single classes guide products at a fraction of the whole one's cost"
+        return _after_products(objective, small, reason)
     if size <= _LARGEST_MATRIX and _products(objective, sample or objective.source) <= _WORTH_PRODUCTS:
         return Newton(HessianCholesky(sample), tol), (
             "many classes bend too much for a memory of gradients; a subsample's Hessian guides products"
         )
     if outputs > 1 and width <= _LARGEST_MATRIX:
-        blocks = _many_classes(objective, tol, sample)
-        first = _after_products(objective, blocks, blocks.patience)
-        if first:
-            return first, _PRODUCTS_FIRST
-        return blocks, (
-            f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
-        )
+        reason = f"the Hessian ({size:,} x {size:,}) costs too much, its blocks do not"
+        return _after_products(objective, _many_classes(objective, tol, sample), reason)
     return _many_columns(objective, tol), "too many columns for a matrix of their products"
 
 
@@ -489,43 +476,39 @@ def _streaming(objective: Objective, tol: float, sample: Source) -> tuple[LBFGS,
     return LBFGS(CentredDiagonal(), tol), "too many columns for a matrix of their products"
 
 
-def _small(objective: Objective, tol: float) -> tuple[Newton, float]:
-    """Where the whole Hessian could be built at every step; and what the first build costs, in products."""
+def _small(objective: Objective, tol: float) -> Newton:
+    """Where the whole Hessian could be built at every step."""
     size, blocks = float(objective.outputs * objective.width), ClassCholesky(objective.source)
     few = objective.source.rows * size**2 <= _EXACT_OPERATIONS
     few = few or objective.prior is not None  # whose curvature the blocks of single classes do not see
-    whole = _products(objective, objective.source)
+    exact = Newton(HessianCholesky(), tol)
     if few or not blocks.fits(objective):
-        return Newton(HessianCholesky(), tol), whole
-    patience = blocks.products(objective)
-    exact = Newton(HessianCholesky(), tol, stage=1)
-    return Newton(blocks, tol, patience=patience, last_resort=exact, last_resort_products=whole), patience
+        return exact
+    return Newton(
+        blocks,
+        tol,
+        patience=blocks.products(objective),
+        last_resort=exact,
+        last_resort_products=_products(objective, objective.source),
+    )
 
 
-def _after_products(objective: Objective, solver: Newton, cost: float) -> Newton | None:
-    """Conjugate gradients around the diagonal, and the solver only should they take many products; None where it is
-    not worth the attempt.
+def _after_products(objective: Objective, solver: Newton, reason: str) -> tuple[Newton, str]:
+    """Conjugate gradients around the diagonal, and the solver only should they take many products, where that is worth
+    the attempt; else the solver as it is. With the reason.
     """
     rows, outputs, width = objective.source.rows, objective.outputs, objective.width
     here = objective.source.resident and objective.source.device.type == "cpu"
     little = here and rows * float(width) * outputs < _WORTH_LOOPS
     alone = objective.only_block is not None and objective.prior is None and not objective.unpenalised
+    whole = isinstance(solver.preconditioner, HessianCholesky)
+    cost = _products(objective, objective.source) if whole else solver.patience
     if not (little and alone and cost >= _WORTH_TRYING):
-        return None
-    later: Newton | None = None
-    for stage, link in reversed(list(enumerate(_chain(solver), 1))):
-        later = replace(link, stage=stage, last_resort=later)
-    return Newton(
-        CentredDiagonal(), solver.tol, patience=_DIAGONAL_PRODUCTS, last_resort=later, last_resort_products=cost
+        return solver, reason
+    first = Newton(
+        CentredDiagonal(), solver.tol, patience=_DIAGONAL_PRODUCTS, last_resort=solver, last_resort_products=cost
     )
-
-
-def _chain(solver: Newton) -> Iterator[Newton]:
-    """It and its last resorts."""
-    link: Newton | None = solver
-    while link is not None:
-        yield link
-        link = link.last_resort
+    return first, "products cost little beside a matrix, which is built once they turn out to be many"
 
 
 def _products(objective: Objective, sample: Source) -> float:

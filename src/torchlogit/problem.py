@@ -196,6 +196,10 @@ class Block:
         for start in range(0, self.rows, rows):
             yield self.slice(start, min(start + rows, self.rows))
 
+    def cut_evenly(self, rows: int) -> Iterator[Block]:
+        """`cut`, but of more rows an even number of equal pieces."""
+        return self.cut(rows if self.rows <= rows else even_block_rows(self.rows, rows))
+
     def take(self, index: Tensor, dtype: torch.dtype | None = None) -> Block:
         """The rows named by ``index``, copied, dense columns in another ``dtype`` if asked for.
 

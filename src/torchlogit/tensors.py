@@ -49,8 +49,13 @@ def lane_dot(a: Tensor, b: Tensor) -> Tensor:
 def lane_largest(values: Tensor) -> Tensor:
     """The largest absolute value of ``(A, K, D)``, lane by lane, ``(A,)``."""
     if values.numel() > _DOT_ELEMENTS:
-        return torch.maximum(values.amax((1, 2)), values.amin((1, 2)).neg_())
+        return largest_along(values, (1, 2))
     return values.abs().amax((1, 2))
+
+
+def largest_along(values: Tensor, dims: int | tuple[int, ...]) -> Tensor:
+    """The largest absolute value along these dimensions, without another tensor of all absolute values."""
+    return torch.maximum(values.amax(dims), values.amin(dims).neg_())
 
 
 def plus_along(point: Tensor, length: Tensor | float, direction: Tensor, into: Tensor | None = None) -> Tensor:

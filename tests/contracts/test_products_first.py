@@ -35,14 +35,14 @@ def neighbours(rng, rows, columns, classes):
 
 
 def stages(objective):
-    """Of a fit's steps, and how many links the solver has."""
+    """Which link of the solver's chain each step of a fit is from."""
     solver = choose(objective, FitOptions(tol=1e-8), "torch", False).solver
     state = solver.init(objective, objective.zeros(), objective.all_lanes())
-    found = [state.stage]
+    found = [solver.stage - state.stage]
     while float(state.kkt) > 1e-8 and len(found) < 60:
         state = solver.step(objective, state)
         assert isinstance(state, NewtonState)
-        found.append(state.stage)
+        found.append(solver.stage - state.stage)
     assert float(state.kkt) <= 1e-8
     return found
 

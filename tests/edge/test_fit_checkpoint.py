@@ -141,7 +141,7 @@ CASES = {
         l2=(1e-6,),
         solver=lambda objective, tol: Newton(
             class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort_products=4.0,
-            last_resort=Newton(HessianCholesky(), tol, stage=1),
+            last_resort=Newton(HessianCholesky(), tol),
         ),
     ),
     "diagonal, then classes, then whole": Case(
@@ -149,8 +149,8 @@ CASES = {
         l2=(1e-6,),
         solver=lambda objective, tol: Newton(
             CentredDiagonal(), tol, patience=2.0, last_resort_products=3.0, last_resort=Newton(
-                class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort_products=4.0, stage=1,
-                last_resort=Newton(HessianCholesky(), tol, stage=2),
+                class_curvature.ClassCholesky(objective.source), tol, patience=3.0, last_resort_products=4.0,
+                last_resort=Newton(HessianCholesky(), tol),
             ),
         ),
     ),
@@ -159,7 +159,7 @@ CASES = {
         separated=True,
         solver=lambda objective, tol: LBFGS(
             CentredDiagonal(), tol, last_resort=LBFGS(
-                HessianCholesky(rounded=True), tol, last_resort=Newton(HessianCholesky(), tol), stage=1
+                HessianCholesky(rounded=True), tol, last_resort=Newton(HessianCholesky(), tol)
             ),
         ),
     ),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchlogit.kernels.bfloat16 import processor_flags
 from torchlogit.kernels.symmetric import STRIPE
+from torchlogit.tensors import largest_along
 
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 # The largest of eight bits, of either sign.
@@ -50,8 +51,7 @@ def add_upper_integers(rows: Tensor, most: Tensor, into: Tensor) -> bool:
     bool
         Whether it was added.
     """
-    largest = torch.maximum(rows.amax(0), rows.amin(0).neg_())
-    step = torch.clamp(largest, min=1e-30).div_(MOST)
+    step = torch.clamp(largest_along(rows, 0), min=1e-30).div_(MOST)
     if bool((step.square() * (rows.shape[0] / 12) > most).any()):
         return False
     width = rows.shape[1]

@@ -19,7 +19,7 @@ from torchlogit.kernels.sparse_part import SparsePart, coded_ones
 from torchlogit.kernels.symmetric import add_pairs, add_upper, is_wide, mirrored, with_diagonal_blocks
 from torchlogit.kernels.tf32 import short_product
 from torchlogit.losses import Loss
-from torchlogit.problem import Block, Frame, RowStats, even_block_rows
+from torchlogit.problem import Block, Frame, RowStats
 from torchlogit.tensors import in_type
 from torchlogit.threads import at_once, one_thread_each, workers
 
@@ -464,7 +464,7 @@ class TorchKernel:
         if block.device.type == "cpu":
             # In the cache, but so many that adding a piece's matrix costs less than computing it.
             rows = min(rows, max(512, _CACHED_ELEMENTS // (theta.shape[1] * theta.shape[2]), theta.shape[2]))
-        return list(block.cut(rows if block.rows <= rows else even_block_rows(block.rows, rows)))
+        return list(block.cut_evenly(rows))
 
     def _design_and_eta(self, block: Block, theta: Tensor, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
         """All columns written out, and the linear predictors: of the gradient at the same point, most often."""
@@ -481,10 +481,10 @@ class TorchKernel:
         block, design, eta, points = piece.block, piece.design, piece.eta, theta.shape[0]
         if design is None or eta is None:
             design, eta = self._design_and_eta(block, theta, lanes)
-        weight = self._weight(block, lanes, points)
+        target, weight = self._target(block, lanes, points), self._weight(block, lanes, points)
         into = [None] * points if before is None or before.gram is None else list(before.gram)
         add = self._add_bent if self.loss.outputs == 1 else self._add_pairs
-        grams = add(design, eta, block.target, weight, into)  # codes as they are: a curvature hardly asks for them
+        grams = add(design, eta, target, weight, into)
         weights = self._total_weight(block, weight, points)
         if before is None:
             return RowStats(block.rows, weights, gram=_stacked(grams))

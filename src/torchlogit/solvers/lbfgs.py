@@ -62,8 +62,6 @@ class LBFGS:
         Takes over for good where the preconditioner would be rebuilt, or a step had to be cut short: it knows too
         little, or rows outside the subsample that it comes from, outliers among them, bend the objective in ways of
         their own.
-    stage : int, default=0
-        Which of a chain of such solvers this is.
     least_value : float, default=0
         The objective at the start below which it begins with the last resort: only rows that are undecided have
         curvature, and a subsample has too few of them.
@@ -74,9 +72,13 @@ class LBFGS:
     patience: int = 2
     confirm: int = 60
     last_resort: Newton | LBFGS | None = None
-    stage: int = 0
     least_value: float = 0.0
     name: str = "lbfgs"
+
+    @property
+    def stage(self) -> int:
+        """Which of a chain of such solvers this is, counted from the last one."""
+        return self.last_resort.stage + 1 if isinstance(self.last_resort, LBFGS) else 0
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
         """Evaluate, and build the preconditioner."""

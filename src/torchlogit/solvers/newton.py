@@ -101,8 +101,6 @@ class Newton:
         The same problem over shorter rows, for products that need few digits.
     starting : bool, default=False
         Whether no certificate is asked for: once the gradient is below ``tol``, no products are spent on a direction.
-    stage : int, default=0
-        Which of a chain of such solvers this is.
     """
 
     preconditioner: Preconditioner
@@ -113,16 +111,27 @@ class Newton:
     last_resort_products: float = math.inf
     guide: Objective | None = None
     starting: bool = False
-    stage: int = 0
     name: str = "newton"
+
+    @property
+    def stage(self) -> int:
+        """Which of a chain of such solvers this is, counted from the last one."""
+        return 0 if self.last_resort is None else self.last_resort.stage + 1
 
     def init(self, objective: Objective, u: Tensor, lanes: Tensor, evaluation: Evaluation | None = None) -> State:
         """Evaluate, and model the curvature."""
         evaluation = evaluation or objective.value_gradient(u, lanes)
         model = self._model(objective, evaluation, u, lanes, None, self.products)
         start = start_state(evaluation, u, lanes, model.direction, model.curvature, model.slope)
-        kept = {"cap": self.products, "spent": model.spent, "built": model.built, "stage": self.stage}
-        return extended(start, NewtonState, path=model.path, **kept)
+        return extended(
+            start,
+            NewtonState,
+            path=model.path,
+            cap=self.products,
+            spent=model.spent,
+            built=model.built,
+            stage=self.stage,
+        )
 
     def step(self, objective: Objective, state: State) -> State:
         """Line search, then a model at the new point."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from torchlogit.problem import Block, even_block_rows
+from torchlogit.problem import Block
 from torchlogit.sampling import sampled_rows
 from torchlogit.threads import SWEEP_PRODUCTS, sweep_products
 
@@ -102,11 +102,7 @@ class MemorySource:
         step = self.block_rows if rows is None else rows
         if self.rows <= step:  # each part is a block as it is
             return iter(self._present)
-        return (
-            block
-            for part in self._present
-            for block in part.cut(part.rows if part.rows <= step else even_block_rows(part.rows, step))
-        )
+        return (block for part in self._present for block in part.cut_evenly(step))
 
     def subsample(self, fraction: float, seed: int, dtype: torch.dtype | None = None) -> MemorySource:
         """The rows whose hash is below ``fraction``, copied, dense columns in another ``dtype`` if asked for.
